@@ -1,0 +1,63 @@
+# `make` alone prints the verbs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test prove bench lint format types layers lock migrations clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/runtime.stamp: requirements/runtime.txt pyproject.toml
+	@echo "installing the runtime into .venv (once; a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r requirements/runtime.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/runtime.stamp requirements/dev.txt
+	@echo "installing the test tools into .venv (once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: .venv/dev.stamp ## set up .venv with everything
+
+run: .venv/runtime.stamp ## set up what is missing and serve on http://127.0.0.1:8000 (HOST, PORT, DATA_DIR, DATABASE_URL)
+	@exec $(BIN)/python manage.py serve
+
+test: .venv/dev.stamp ## everything CI runs
+	@$(MAKE) --no-print-directory lint types layers
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not prove"
+
+prove: .venv/dev.stamp ## the guarantees at full size
+	@$(BIN)/python -m pytest -m prove -s
+
+bench: .venv/dev.stamp ## what we claim about speed, beside nginx and the peers
+	@$(BIN)/python -m benchmarks
+
+lint: .venv/dev.stamp ## ruff and djade
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@git ls-files -co --exclude-standard 'templates/*.html' | xargs $(BIN)/djade --target-version 5.2 --check
+
+format: .venv/dev.stamp ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@git ls-files -co --exclude-standard 'templates/*.html' | xargs $(BIN)/djade --target-version 5.2 || true
+
+types: .venv/dev.stamp ## mypy
+	@$(BIN)/mypy
+
+layers: .venv/dev.stamp ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+lock: ## resolve the requirements anew, hashes and no addresses
+	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
+	@.venv/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet -o requirements/runtime.txt
+	@.venv/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet -o requirements/dev.txt
+
+migrations: .venv/dev.stamp ## write migrations for changed models
+	@$(BIN)/python manage.py makemigrations
+
+clean: ## remove the environment and the development data
+	@rm -rf .venv var

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Runs the platform's commands; starts the embedded database for as long as a command needs it."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+# Commands that touch no database, or manage it themselves.
+WITHOUT_DATABASE = {"help", "serve", "collectstatic", "makemessages", "compilemessages", "version", "--help", "--version"}
+
+
+def main() -> None:
+    """Put both import roots on the path, make the database answer, and hand over to Django."""
+    sys.path[0:0] = [str(ROOT), str(ROOT / "platform")]
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.conf import settings
+    from django.core.management import execute_from_command_line
+
+    from core import database
+
+    server = settings.EMBEDDED_DATABASE
+    wanted = len(sys.argv) > 1 and sys.argv[1] not in WITHOUT_DATABASE and "--help" not in sys.argv
+    if server is None or not wanted:
+        execute_from_command_line(sys.argv)
+        return
+    try:
+        database.start(server, lambda line: print(line, file=sys.stderr))
+    except database.DatabaseError as error:
+        sys.exit(str(error))
+    try:
+        execute_from_command_line(sys.argv)
+    finally:
+        database.stop(server)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How gunicorn serves us: one process per core, many threads each, since a request mostly waits for a provider."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any
+
+import orjson
+from django.conf import settings
+from gunicorn import util
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+
+
+def _write_error(sock: socket.socket, status: int, reason: str, message: str) -> None:
+    """What gunicorn itself refuses (a broken request line, endless headers) leaves in the API's shape, not as HTML."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    code = "internal_error" if status >= 500 else "invalid_request"
+    text = message[:200] or "Something went wrong on our side."
+    body = orjson.dumps({"error": {"message": text, "type": kind, "param": None, "code": code}})
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(sock, head.encode("latin-1", "replace") + body)
+
+
+util.write_error = _write_error
+
+bind = [f"{settings.HOST}:{settings.PORT}"]
+proc_name = "pixelpar"
+worker_class = "gthread"
+workers = settings.WEB_PROCESSES or os.cpu_count() or 2
+threads = settings.WEB_THREADS
+# Above the threads, or connections wait unseen for a place; idle kept-alive ones count too.
+worker_connections = settings.WEB_THREADS * 4
+backlog = 4096
+keepalive = 75
+# A provider may take its whole time, and a thread that waits does not keep its process from saying it is alive.
+timeout = 120
+graceful_timeout = settings.PROVIDER_TIMEOUT_S + 20
+# The pool of database connections opens after the fork, never before it.
+preload_app = False
+control_socket_disable = True
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+limit_request_line = 8190
+limit_request_field_size = 16_380
+forwarded_allow_ips = "127.0.0.1,::1" if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ""
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Small stacks: a thousand threads then cost their own pages only."""
+    threading.stack_size(512 * 1024)
+
+
+def when_ready(server: Any) -> None:
+    """Tell the supervisor that connections are taken."""
+    path = os.environ.get("READY_FILE")
+    if path:
+        with open(path, "w") as handle:
+            handle.write(str(os.getpid()))

@@ -1,0 +1,251 @@
+"""All settings, from the environment: safe for development with nothing set, refusing production with danger in it."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+import environ
+
+from core import database
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# `NAME_FILE` may hold the path of a file with the value, as container secrets do.
+ENV = environ.FileAwareEnv()
+if (ROOT / ".env").is_file():
+    environ.Env.read_env(ROOT / ".env")
+
+DEBUG = False
+DEVELOPMENT = ENV.bool("DEVELOPMENT", default=True)
+HOST = ENV.str("HOST", default="127.0.0.1")
+PORT = ENV.int("PORT", default=8000)
+DATA_DIR = Path(ENV.str("DATA_DIR", default=str(ROOT / "var"))).absolute()
+BASE_URL = ENV.str("BASE_URL", default=f"http://{HOST if HOST not in ('0.0.0.0', '::') else '127.0.0.1'}:{PORT}")
+
+
+def _development_secret(name: str) -> str:
+    """A secret of this data folder's own, made once, so that development needs none and shares none."""
+    path = DATA_DIR / "secrets" / name
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+        unfinished = path.with_name(f"{name}.{secrets.token_hex(4)}")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(unfinished)  # the first of several processes wins
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+        return path.read_text().strip()
+
+
+SECRET_KEY = ENV.str("SECRET_KEY", default="") or (_development_secret("secret_key") if DEVELOPMENT else "")
+SECRET_KEY_FALLBACKS: list[str] = ENV.list("SECRET_KEY_FALLBACKS", default=[])
+ENCRYPTION_KEY = ENV.str("ENCRYPTION_KEY", default="")
+ENCRYPTION_KEY_FALLBACKS: list[str] = ENV.list("ENCRYPTION_KEY_FALLBACKS", default=[])
+
+ALLOWED_HOSTS: list[str] = ENV.list(
+    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", socket.gethostname(), HOST] if DEVELOPMENT else []
+)
+CSRF_TRUSTED_ORIGINS: list[str] = ENV.list("CSRF_TRUSTED_ORIGINS", default=[BASE_URL])
+
+INSTALLED_APPS = [
+    "core",
+    "ui",
+    "accounts",
+    "billing",
+    "imagesapi",
+    "web",
+    "config",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "rest_framework",
+    "corsheaders",
+    "procrastinate.contrib.django",
+]
+
+MIDDLEWARE = [
+    "core.middleware.api_errors",
+    "core.middleware.request_id",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+API_ROOTS = ("/openai/v1/", "/v1/")
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "ui.context.site",
+            ]
+        },
+    }
+]
+
+# --- database ---------------------------------------------------------------------------------------------------------
+# PostgreSQL only. With no DATABASE_URL the platform runs its own server; migrations use the owner's role, and the
+# application's role can neither change nor delete what is in the journals.
+DATABASE_URL = ENV.str("DATABASE_URL", default="")
+DATABASE_OWNER_URL = ENV.str("DATABASE_OWNER_URL", default=DATABASE_URL)
+EMBEDDED_DATABASE = None if DATABASE_URL else database.locate(DATA_DIR)
+DATABASE_POOL_SIZE = ENV.int("DATABASE_POOL_SIZE", default=5)
+
+
+def _database(url: str, role: str) -> dict[str, Any]:
+    if EMBEDDED_DATABASE is not None:
+        found: dict[str, Any] = {"NAME": database.NAME, "USER": role, "HOST": str(EMBEDDED_DATABASE.sockets)}
+    else:
+        found = environ.Env.db_url_config(url)
+        found.pop("OPTIONS", None)
+    return {
+        **found,
+        "ENGINE": "django.db.backends.postgresql",
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            # Opened on first use, so after the fork; a connection goes back at the end of each statement that counts.
+            "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "max_waiting": 0},
+            "application_name": "pixelpar",
+        },
+    }
+
+
+DATABASES = {"default": _database(DATABASE_URL, database.APP_ROLE)}
+APPLICATION_ROLE = DATABASES["default"]["USER"]
+DATABASE_OWNER = _database(DATABASE_OWNER_URL, database.OWNER_ROLE)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+# One process works on this many image requests; the threads above it answer refusals, pages and health at once.
+IN_FLIGHT_LIMIT = ENV.int("IN_FLIGHT_LIMIT", default=1_000)
+WEB_PROCESSES = ENV.int("WEB_PROCESSES", default=0)  # 0: one per core
+WEB_THREADS = ENV.int("WEB_THREADS", default=IN_FLIGHT_LIMIT + 100)
+JSON_BODY_MAX_BYTES = ENV.int("JSON_BODY_MAX_BYTES", default=1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+# The whole time a caller may wait for a provider, failover included; SDKs give up after 600 s.
+PROVIDER_TIMEOUT_S = ENV.int("PROVIDER_TIMEOUT_S", default=300)
+PROVIDER_REPLY_MAX_BYTES = ENV.int("PROVIDER_REPLY_MAX_BYTES", default=256 * 1024 * 1024)
+# A timed-out attempt may have been billed: trying another provider then can cost the operator twice.
+FAILOVER_AFTER_TIMEOUT = ENV.bool("FAILOVER_AFTER_TIMEOUT", default=False)
+LEASE_S = ENV.int("LEASE_S", default=60)
+DEFAULT_MODEL = ENV.str("DEFAULT_MODEL", default="gpt-image-1")
+# A model without any configured provider is drawn by the mock and priced by the real list; said in every answer.
+SIMULATE_UNCONFIGURED = ENV.bool("SIMULATE_UNCONFIGURED", default=DEVELOPMENT)
+STORE_DIR = Path(ENV.str("STORE_DIR", default=str(DATA_DIR / "images"))).absolute()
+STORE_FSYNC = ENV.bool("STORE_FSYNC", default=True)
+
+CORS_ALLOW_ALL_ORIGINS = True
+CORS_URLS_REGEX = r"^/(openai/)?v1/.*$"
+CORS_ALLOW_HEADERS_EXTRA = ("openai-organization", "openai-project", "idempotency-key", "prefer", "x-max-cost")
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "user-agent",
+    *CORS_ALLOW_HEADERS_EXTRA,
+    *(
+        f"x-stainless-{name}"
+        for name in (
+            "lang", "package-version", "os", "arch", "runtime", "runtime-version", "async", "retry-count",
+            "read-timeout", "timeout", "helper-method", "poll-helper", "custom-poll-interval",
+        )
+    ),
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = ["x-request-id", "x-pixelpar-provider", "x-pixelpar-model", "x-pixelpar-cost", "retry-after"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [],
+    "EXCEPTION_HANDLER": "core.api.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+}
+
+# --- people -----------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/app"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"login": "accounts.forms.LoginForm", "reset_password": "accounts.forms.ResetPasswordForm"}
+# How many proxies of ours stand in front: 0 means X-Forwarded-For is never believed.
+ALLAUTH_TRUSTED_PROXY_COUNT = ENV.int("TRUSTED_PROXY_COUNT", default=0)
+# allauth counts its attempts in the cache; the database's is shared by all processes.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "core_cache"}}
+
+# Development keeps mails as files beside the data; production names a server.
+EMAIL_URL = ENV.str("EMAIL_URL", default="")
+if EMAIL_URL:
+    vars().update(environ.Env.email_url_config(EMAIL_URL))
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = DATA_DIR / "mail"
+DEFAULT_FROM_EMAIL = ENV.str("DEFAULT_FROM_EMAIL", default="Pixelpar <no-reply@localhost>")
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if BASE_URL.startswith("https://"):
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 31_536_000
+if ALLAUTH_TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOG_LEVEL = ENV.str("LOG_LEVEL", default="INFO")
+LOGGING_CONFIG = "config.logs.configure"
+LOGGING: dict[str, Any] = {"level": LOG_LEVEL, "pretty": DEVELOPMENT}

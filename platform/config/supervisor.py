@@ -1,0 +1,145 @@
+"""Keeps the web processes, the worker and the embedded database alive, and ends them together."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+
+from core import database
+
+Say = Callable[[str], object]
+
+_POLL_S = 0.2
+_DATABASE_CHECK_S = 5.0
+_START_TIMEOUT_S = 60
+_RESTART_PAUSE_S = 2.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class _Child:
+    """One program we keep running."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at_s: float = 0.0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        self.started_at_s = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own programs
+            self.command,
+            cwd=settings.ROOT,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end them in order
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _end_with_parent() -> None:
+    """Linux: when we are killed outright, the children are told to stop."""
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class _Stop(Exception):
+    """Somebody asked us to stop."""
+
+
+def run(say: Say, *, server: database.Server | None, greet: Callable[[], object]) -> None:
+    """Start the children, greet when requests are taken, and keep all alive until SIGINT or SIGTERM."""
+    ready = Path(tempfile.mkdtemp(prefix="pixelpar-")) / "ready"
+    children = [
+        _Child("web", [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", "config.wsgi"]),
+        _Child("worker", [sys.executable, str(settings.ROOT / "manage.py"), "worker"]),
+    ]
+    path = os.pathsep.join([str(settings.ROOT), str(settings.ROOT / "platform")])
+    children[0].environment = {
+        "READY_FILE": str(ready),
+        "PYTHONPATH": path,
+        # Fewer arenas: with many threads glibc otherwise keeps what big bodies needed once.
+        "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+    }
+
+    def stop(number: int, frame: object) -> None:
+        raise _Stop
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for child in children:
+            child.start()
+        _wait_until_ready(children[0], ready)
+        greet()
+        _watch(children, server, say)
+    except _Stop:
+        say("\nstopping")
+    finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        _end(children, say)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        with contextlib.suppress(OSError):
+            ready.unlink(missing_ok=True)
+            ready.parent.rmdir()
+
+
+def _wait_until_ready(web: _Child, ready: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not ready.exists():
+        if web.process is not None and web.process.poll() is not None:
+            raise database.DatabaseError(
+                f"the web server did not start; is {settings.HOST}:{settings.PORT} in use? Set PORT to another one."
+            )
+        if time.monotonic() > deadline:
+            raise database.DatabaseError("the web server did not start in time")
+        time.sleep(0.05)
+
+
+def _watch(children: list[_Child], server: database.Server | None, say: Say) -> None:
+    checked_at_s = time.monotonic()
+    while True:
+        time.sleep(_POLL_S)
+        now_s = time.monotonic()
+        for child in children:
+            if child.process is not None and child.process.poll() is not None:
+                if now_s - child.started_at_s < _RESTART_PAUSE_S:
+                    continue  # it ends at once; not so fast
+                say(f"{child.name} ended with status {child.process.returncode}; starting it again")
+                child.start()
+        if server is not None and now_s - checked_at_s > _DATABASE_CHECK_S:
+            checked_at_s = now_s
+            if not database.running(server):
+                say("PostgreSQL does not answer; starting it again")
+                with contextlib.suppress(database.DatabaseError):
+                    database.start(server, say)
+
+
+def _end(children: list[_Child], say: Say) -> None:
+    """TERM to all, and KILL to what outlives a graceful stop."""
+    for child in children:
+        if child.process is not None and child.process.poll() is None:
+            child.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + settings.PROVIDER_TIMEOUT_S + 30
+    for child in children:
+        if child.process is None:
+            continue
+        try:
+            child.process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            say(f"{child.name} does not stop; ending it")
+            child.process.kill()
+            child.process.wait()

@@ -1,0 +1,11 @@
+"""Every address of the platform."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("allauth.urls")),
+    path("", include("imagesapi.urls")),
+    path("", include("billing.urls")),
+    path("", include("accounts.urls")),
+    path("", include("web.urls")),
+]

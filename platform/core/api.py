@@ -1,0 +1,97 @@
+"""How the API answers: JSON by orjson in one piece, errors in OpenAI's envelope, bodies read with a limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import structlog
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from psycopg_pool import PoolTimeout, TooManyRequests
+from rest_framework import exceptions as drf
+
+from core import errors
+
+log = structlog.get_logger(__name__)
+
+
+def render(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
+    """A JSON answer; private by default, since what the API says depends on who asks."""
+    response = HttpResponse(orjson.dumps(document), status=status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    for name, value in (headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def render_error(error: errors.PixelparError) -> HttpResponse:
+    """An error in OpenAI's envelope with the headers that tell a client whether to try again."""
+    return render(error.envelope(), status=error.status, headers=error.headers())
+
+
+def exception_handler(raised: Exception, context: dict[str, Any]) -> HttpResponse:
+    """REST framework's exception handler: whatever a view raises leaves as OpenAI's envelope."""
+    error = _translate(raised)
+    if error.status >= 500 and not isinstance(raised, errors.PixelparError):
+        log.error("request failed", exc_info=raised)
+    response = render_error(error)
+    if isinstance(raised, drf.MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def _translate(raised: Exception) -> errors.PixelparError:
+    match raised:
+        case errors.PixelparError():
+            return raised
+        case Http404():
+            return errors.NotFound("There is nothing here.")
+        case drf.MethodNotAllowed():
+            return errors.MethodNotAllowed(str(raised.detail))
+        case drf.NotAuthenticated() | drf.AuthenticationFailed():
+            return errors.InvalidApiKey(str(raised.detail))
+        case drf.PermissionDenied():
+            return errors.PermissionDenied(str(raised.detail))
+        case drf.APIException():
+            return errors.InvalidRequest(str(raised.detail))
+        case PoolTimeout() | TooManyRequests() | OperationalError() | InterfaceError():
+            log.error("the database does not answer", exc_info=raised)
+            return errors.Overloaded("The database does not answer just now. Try again shortly.", retry_after_s=5)
+    return errors.InternalError(
+        "Something went wrong on our side. The request id in this answer's headers finds it in our log."
+    )
+
+
+def read_body(request: HttpRequest) -> bytes:
+    """The whole body, refused above the limit for JSON before it is read. Raises BodyTooLarge or MalformedBody."""
+    limit_bytes = settings.JSON_BODY_MAX_BYTES
+    try:
+        declared_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        declared_bytes = 0
+    if declared_bytes > limit_bytes:
+        raise errors.BodyTooLarge(f"The body has {declared_bytes} bytes; JSON here may have {limit_bytes}.")
+    try:
+        body = request.body
+    except RequestDataTooBig as error:
+        raise errors.BodyTooLarge(f"JSON here may have {limit_bytes} bytes.") from error
+    except UnreadablePostError as error:
+        raise errors.MalformedBody("The body ended before it was complete.") from error
+    return body
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object from a body. Broken, too deep, with lone surrogates or no object: MalformedBody, saying which."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = str(error)
+        if "recursion" in reason:
+            reason = "it is nested more than 1 024 levels deep"
+        raise errors.MalformedBody(f"The body is not valid JSON: {reason}.") from error
+    if not isinstance(document, dict):
+        raise errors.MalformedBody("The body must be a JSON object, such as {\"prompt\": \"a red fox\"}.")
+    return document

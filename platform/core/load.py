@@ -1,0 +1,34 @@
+"""How many image requests this process works on at once; a full house refuses at once instead of queueing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from django.conf import settings
+
+from core import errors
+
+_lock = threading.Lock()
+_in_flight = 0
+
+
+@contextlib.contextmanager
+def slot() -> Iterator[None]:
+    """One place in the house. Raises Overloaded with a Retry-After when there is none."""
+    global _in_flight
+    with _lock:
+        if _in_flight >= settings.IN_FLIGHT_LIMIT:
+            raise errors.Overloaded("The server is working on as many images as it can. Try again.", retry_after_s=2)
+        _in_flight += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _in_flight -= 1
+
+
+def in_flight() -> int:
+    """How many places are taken."""
+    return _in_flight

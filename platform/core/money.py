@@ -1,0 +1,91 @@
+"""Integers for money: amounts in nano-USD, unit prices in pico-USD, quantities in micro-units; no float, no Decimal."""
+
+from __future__ import annotations
+
+import re
+
+NANOS_PER_USD = 1_000_000_000
+NANOS_PER_MICRO = 1_000
+NANOS_PER_CENT = 10_000_000
+PICOS_PER_USD = 1_000_000_000_000
+PICOS_PER_NANO = 1_000
+MICROS_PER_UNIT = 1_000_000
+# What a signed 64-bit column holds, a good 9.2 billion dollars.
+MAX_NANOS = 2**63 - 1
+
+_DECIMAL = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,12}))?", re.ASCII)
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """Round a quotient to the nearest integer, ties to the even one; the denominator is positive."""
+    quotient, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    if twice > denominator or (twice == denominator and quotient % 2):
+        quotient += 1
+    return quotient
+
+
+def round_up(value: int, step: int) -> int:
+    """The smallest multiple of `step` that is not below `value`."""
+    return -(-value // step) * step
+
+
+def _parse(text: str, per_usd: int) -> int:
+    match = _DECIMAL.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not a decimal amount of dollars: {text!r}")
+    sign, whole, fraction = match.groups()
+    digits = len(str(per_usd)) - 1
+    fraction = fraction or ""
+    if len(fraction.rstrip("0")) > digits:
+        raise ValueError(f"more than {digits} decimal places: {text!r}")
+    value = int(whole) * per_usd + int(fraction[:digits].ljust(digits, "0"))
+    return -value if sign else value
+
+
+def nanos(text: str) -> int:
+    """Dollars written as a decimal string ("5", "0.011") to nano-USD; ValueError for anything else."""
+    value = _parse(text, NANOS_PER_USD)
+    if abs(value) > MAX_NANOS:
+        raise ValueError(f"too large: {text!r}")
+    return value
+
+
+def picos(text: str) -> int:
+    """Dollars written as a decimal string to pico-USD, for unit prices; ValueError for anything else."""
+    return _parse(text, PICOS_PER_USD)
+
+
+def _decimal(value: int, places: int) -> str:
+    sign = "-" if value < 0 else ""
+    whole, fraction = divmod(abs(value), 10**places)
+    digits = f"{fraction:0{places}d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{digits}"
+
+
+def decimal(amount_nanos: int) -> str:
+    """Nano-USD as a decimal string of dollars with at least two places: 10_880_000 is "0.01088", 5e9 is "5.00"."""
+    return _decimal(amount_nanos, 9)
+
+
+def decimal_picos(price_picos: int) -> str:
+    """Pico-USD as a decimal string of dollars, every digit kept: 40_000_000 is "0.00004"."""
+    return _decimal(price_picos, 12)
+
+
+def decimal_attos(amount_attos: int) -> str:
+    """10^-18 dollars (micro-units times pico-USD, exact before rounding) as a decimal string, every digit kept."""
+    return _decimal(amount_attos, 18)
+
+
+def json_number(amount_nanos: int) -> float:
+    """Nano-USD as the JSON number of dollars that some answer fields must be.
+
+    The nearest double prints back as the same decimal up to 15 digits, and nothing computes with it afterwards.
+    """
+    return float(decimal(amount_nanos))
+
+
+def micros_up(amount_nanos: int) -> int:
+    """Nano-USD to micro-USD, rounded up: what a dry run states never falls below what is meant."""
+    return -(-amount_nanos // NANOS_PER_MICRO)
