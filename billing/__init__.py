@@ -1,0 +1,1 @@
+"""Money: accounts, holds, transfers, limits; nothing else in the house moves a balance."""

@@ -1,0 +1,26 @@
+"""Billing for API keys."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from accounts.api import ApiView
+from billing import ledger
+from core import api, money
+
+
+class Balance(ApiView):
+    """GET /v1/balance: what can be spent now."""
+
+    def get(self, request: Request) -> HttpResponse:
+        found = ledger.balance(self.caller(request).organization_id)
+        return api.render(
+            {
+                "object": "balance",
+                "billing_type": "prepaid",
+                "available": {"amount": money.json_number(found.available_nanos), "currency": "usd"},
+                "held": {"amount": money.json_number(found.held_nanos), "currency": "usd"},
+                "promo": {"amount": money.json_number(found.promo_nanos), "currency": "usd"},
+            }
+        )

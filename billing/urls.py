@@ -1,0 +1,7 @@
+"""Billing's addresses."""
+
+from django.urls import path
+
+from billing import api
+
+urlpatterns = [path("v1/balance", api.Balance.as_view(), name="balance")]
