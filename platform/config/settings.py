@@ -119,12 +119,14 @@ TEMPLATES = [
 DATABASE_URL = ENV.str("DATABASE_URL", default="")
 DATABASE_OWNER_URL = ENV.str("DATABASE_OWNER_URL", default=DATABASE_URL)
 EMBEDDED_DATABASE = None if DATABASE_URL else database.locate(DATA_DIR)
+# Within the embedded server, another database than the usual one (tests use this).
+DATABASE_NAME = ENV.str("DATABASE_NAME", default=database.NAME)
 DATABASE_POOL_SIZE = ENV.int("DATABASE_POOL_SIZE", default=5)
 
 
 def _database(url: str, role: str) -> dict[str, Any]:
     if EMBEDDED_DATABASE is not None:
-        found: dict[str, Any] = {"NAME": database.NAME, "USER": role, "HOST": str(EMBEDDED_DATABASE.sockets)}
+        found: dict[str, Any] = {"NAME": DATABASE_NAME, "USER": role, "HOST": str(EMBEDDED_DATABASE.sockets)}
     else:
         found = environ.Env.db_url_config(url)
         found.pop("OPTIONS", None)

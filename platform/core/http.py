@@ -193,12 +193,12 @@ class _Shelf:
 
 class _PlainPool(HTTPConnectionPool):
     ConnectionCls = _PlainConnection
-    QueueCls = _Shelf
+    QueueCls = _Shelf  # type: ignore[assignment]
 
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
-    QueueCls = _Shelf
+    QueueCls = _Shelf  # type: ignore[assignment]
 
 
 class _Adapter(HTTPAdapter):

@@ -1,0 +1,1 @@
+"""People, their organizations, and the API keys that act for them."""

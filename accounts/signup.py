@@ -1,0 +1,25 @@
+"""What happens when a new person has verified an address: an organization of their own, and the announcement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.account.signals import email_confirmed
+from django.db import transaction
+from django.dispatch import receiver
+
+from accounts import organizations, signals
+from accounts.models import Membership, Organization, User
+
+
+@receiver(email_confirmed)
+def welcome(sender: Any, *, email_address: EmailAddress, **_: Any) -> None:
+    """Make a new person's organization; nobody who belongs to one already gets another."""
+    with transaction.atomic():
+        # The lock lets two clicks on the same link make one organization.
+        user = User.objects.select_for_update().get(pk=email_address.user_id)
+        if Membership.objects.filter(user=user).exists():
+            return
+        organization = organizations.create(user.get_short_name(), owner=user)
+        signals.signed_up.send(sender=Organization, user=user, organization=organization)

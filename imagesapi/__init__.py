@@ -1,0 +1,1 @@
+"""Images: the catalogue, the OpenAI-compatible API, the providers behind it, and what they made."""

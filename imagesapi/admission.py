@@ -1,0 +1,260 @@
+"""The statements around a provider call, each one round trip and one commit: admit, next attempt, settle, fail.
+
+The ledger's functions are called inside them, so money and the log of what it was for can never disagree.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from accounts.callers import Caller
+from billing import ledger
+from core import sql
+from imagesapi import leases
+from imagesapi.providers.base import ProviderError
+from imagesapi.routing import Candidate, Plan
+from imagesapi.values import ImageRequest
+
+_ATTEMPT_COLUMNS = "(generation_id, number, offer_id, provider, executed_model, status, worst_case_nanos)"
+_ATTEMPT_VALUES = "%(number)s, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
+
+_ADMIT = f"""
+WITH held AS MATERIALIZED (
+    SELECT * FROM {ledger.HOLD}
+), generation AS (
+    INSERT INTO imagesapi_generation (id, organization_id, api_key_id, endpoint, model, status, asked, metadata, "user",
+        simulated, request_size_bytes, lease_owner, lease_expires_at)
+    SELECT %(id)s, %(organization_id)s, %(key_id)s, %(endpoint)s, %(model)s, 'processing', %(asked)s::jsonb,
+        %(metadata)s::jsonb, %(user)s, %(promo_only)s, %(request_size_bytes)s, %(lease_owner)s,
+        now() + %(lease)s
+    FROM held WHERE verdict = 'held' RETURNING id
+), attempt AS (
+    INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT id, {_ATTEMPT_VALUES} FROM generation
+)
+SELECT * FROM held
+"""
+
+_NEXT_ATTEMPT = f"""
+WITH generation AS (
+    SELECT id FROM imagesapi_generation
+    WHERE id = %(id)s AND status = 'processing' AND lease_owner = %(lease_owner)s FOR NO KEY UPDATE
+), closed AS (
+    UPDATE imagesapi_attempt SET status = %(status)s, finished_at = now(), http_status = %(http_status)s,
+        error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
+    FROM generation
+    WHERE generation_id = generation.id AND number = %(number)s - 1 AND imagesapi_attempt.status = 'sent'
+    RETURNING generation_id
+)
+INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT generation_id, {_ATTEMPT_VALUES} FROM closed RETURNING number
+"""
+
+_SETTLE = f"""
+WITH generation AS (
+    UPDATE imagesapi_generation SET status = 'completed', provider = %(provider)s, sent = %(sent)s::jsonb,
+        adjustments = %(adjustments)s::jsonb, receipt = %(receipt)s::jsonb, cost_nanos = %(charged_nanos)s,
+        response_size_bytes = %(response_size_bytes)s, finished_at = now(), lease_owner = NULL, lease_expires_at = NULL
+    WHERE id = %(id)s AND status = 'processing' RETURNING id, organization_id
+), attempt AS (
+    UPDATE imagesapi_attempt SET status = 'succeeded', finished_at = now(), http_status = 200,
+        provider_request_id = %(provider_request_id)s
+    FROM generation WHERE generation_id = generation.id AND number = %(number)s AND status = 'sent'
+), image AS (
+    INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
+        size_bytes, sha256, revised_prompt)
+    SELECT i.id, generation.organization_id, generation.id, i.position, i.path, i.content_type, i.width_px, i.height_px,
+        i.size_bytes, decode(i.sha256, 'hex'), i.revised_prompt
+    FROM generation, jsonb_to_recordset(%(images)s::jsonb) AS i(id uuid, position smallint, path text,
+        content_type text, width_px int, height_px int, size_bytes int, sha256 text, revised_prompt text)
+)
+SELECT settled.charged_nanos, settled.absorbed_nanos FROM generation, LATERAL {ledger.SETTLE} AS settled
+"""
+
+_FAIL = f"""
+WITH generation AS (
+    UPDATE imagesapi_generation SET status = %(generation_status)s, provider = %(provider)s,
+        error_code = %(generation_error_code)s, error_message = %(error_message)s, finished_at = now(),
+        lease_owner = NULL, lease_expires_at = NULL
+    WHERE id = %(id)s AND status = 'processing' RETURNING id
+), attempt AS (
+    UPDATE imagesapi_attempt SET status = %(status)s, finished_at = now(), http_status = %(http_status)s,
+        error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
+    FROM generation WHERE generation_id = generation.id AND imagesapi_attempt.status = 'sent'
+)
+SELECT {ledger.VOID} FROM generation
+"""
+
+
+@dataclass(slots=True)
+class Try:
+    """One attempt as it went, for the answer's `attempts[]` and for its row."""
+
+    candidate: Candidate
+    number: int
+    status: str = "sent"
+    error: ProviderError | None = None
+    duration_ms: int = 0
+
+    @property
+    def error_code(self) -> str | None:
+        return self.error.error_code if self.error else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "provider": self.candidate.offer.provider,
+            "status": self.status,
+            "error_code": self.error_code,
+            "duration_ms": self.duration_ms,
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """How it ended, as the statements' parameters."""
+        return {**attempt_outcome(self.error), "status": self.status}
+
+
+def attempt_outcome(error: ProviderError | None) -> dict[str, Any]:
+    """How an attempt ended, from its error: without one, nobody knows."""
+    if error is None:
+        return {"status": "unknown", "http_status": None, "error_code": "", "provider_request_id": ""}
+    status = "unknown" if error.possibly_billed else "refused" if error.refused else "failed"
+    return {
+        "status": status,
+        "http_status": error.http_status,
+        "error_code": error.error_code[:64],
+        "provider_request_id": (error.request_id or "")[:200],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Everything the settling statement writes; kept in the store beforehand, so recovery can write it too."""
+
+    generation_id: uuid.UUID
+    number: int
+    provider: str
+    provider_request_id: str
+    cost_nanos: int
+    charged_nanos: int
+    simulated: bool
+    sent: dict[str, Any]
+    adjustments: list[dict[str, Any]]
+    receipt: dict[str, Any]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    response_size_bytes: int = 0
+    absorbed_nanos: int = 0
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+@functools.cache
+def _lease(seconds: int) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)
+
+
+def _attempt(candidate: Candidate, number: int) -> dict[str, Any]:
+    return {
+        "number": number,
+        "offer_id": candidate.offer.id,
+        "attempt_provider": candidate.offer.provider,
+        "executed_model": candidate.offer.executed_model,
+        "worst_case_nanos": candidate.worst_case.total_nanos,
+    }
+
+
+def admit(generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, plan: Plan) -> None:
+    """Hold the worst case, and write the generation and its first attempt: durable before any byte is sent.
+
+    Raises PaymentRequired, BudgetReached or TooManyRequests; then nothing was written.
+    """
+    found = sql.row(
+        _ADMIT,
+        {
+            "id": generation_id,
+            "organization_id": caller.organization_id,
+            "key_id": caller.key_id,
+            "member_id": caller.created_by_id,
+            "hold_nanos": plan.hold_nanos,
+            "promo_only": plan.simulated,
+            "endpoint": request.endpoint,
+            "model": plan.model,
+            "asked": _json(request.asked),
+            "metadata": _json(request.metadata) if request.metadata else None,
+            "user": request.safety_identifier or request.user or "",
+            "request_size_bytes": request.body_size_bytes,
+            "lease_owner": leases.owner(),
+            "lease": _lease(leases.life_s()),
+            **_attempt(plan.first, 1),
+        },
+    )
+    verdict = ledger.Verdict(*(found or ("insufficient",)))
+    if not verdict.held:
+        raise ledger.refuse(verdict, needed_nanos=plan.hold_nanos, promo_only=plan.simulated)
+
+
+def next_attempt(generation_id: uuid.UUID, *, failed: Try, candidate: Candidate) -> bool:
+    """Close one attempt and write the next as sent; False when the generation is no longer ours to work on."""
+    parameters = {"id": generation_id, "lease_owner": leases.owner(), **failed.outcome()}
+    return sql.row(_NEXT_ATTEMPT, {**parameters, **_attempt(candidate, failed.number + 1)}) is not None
+
+
+def settle(settlement: Settlement) -> tuple[int, int] | None:
+    """Complete the generation: states, images, charge. (charged, absorbed), or None when it was resolved before."""
+    return sql.row(
+        _SETTLE,
+        {
+            "id": settlement.generation_id,
+            "number": settlement.number,
+            "provider": settlement.provider,
+            "provider_request_id": settlement.provider_request_id[:200],
+            "cost_nanos": settlement.cost_nanos,
+            "charged_nanos": settlement.charged_nanos,
+            "absorbed_nanos": settlement.absorbed_nanos,
+            "simulated": settlement.simulated,
+            "sent": _json(settlement.sent),
+            "adjustments": _json(settlement.adjustments) if settlement.adjustments else None,
+            "receipt": _json(settlement.receipt),
+            "images": _json(settlement.images),
+            "response_size_bytes": settlement.response_size_bytes,
+        },
+    )  # type: ignore[return-value]
+
+
+def fail(
+    generation_id: uuid.UUID,
+    *,
+    provider: str,
+    attempt: dict[str, Any],
+    generation_status: str,
+    error_code: str,
+    error_message: str,
+    absorbed_nanos: int = 0,
+) -> bool:
+    """Close the generation without a charge; False when it was resolved before."""
+    found = sql.row(
+        _FAIL,
+        {
+            "id": generation_id,
+            "generation_status": generation_status,
+            "generation_error_code": error_code,
+            "error_message": error_message[:1000],
+            "provider": provider,
+            "absorbed_nanos": absorbed_nanos,
+            **attempt,
+        },
+    )
+    return found is not None
+
+
+def remember(generation_id: uuid.UUID, *, number: int, job: dict[str, Any]) -> None:
+    """Keep a queued job's addresses with its attempt."""
+    sql.row(
+        "UPDATE imagesapi_attempt SET job = %(job)s::jsonb WHERE generation_id = %(id)s AND number = %(number)s",
+        {"id": generation_id, "number": number, "job": _json(job)},
+    )

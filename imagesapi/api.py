@@ -1,0 +1,124 @@
+"""The images API's views: authenticate, parse, gateway, render; nothing else."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.http import FileResponse, HttpResponse, HttpResponseBase
+from rest_framework.request import Request
+
+from accounts.api import ApiView
+from core import api, errors, ids
+from imagesapi import catalog, gateway, history, inputs, links, listing, outputs, store
+from imagesapi.models import Image
+
+_JSON_TYPES = ("application/json", "")
+
+
+class Generations(ApiView):
+    """POST images/generations."""
+
+    billable: ClassVar[bool] = True
+
+    def post(self, request: Request) -> HttpResponse:
+        started_s = time.monotonic()
+        caller = self.caller(request)
+        http = request._request
+        if http.content_type not in _JSON_TYPES:
+            raise errors.UnsupportedMediaType(
+                f"images/generations takes JSON: send Content-Type: application/json, not {http.content_type[:60]!r}."
+            )
+        body = api.read_body(http)
+        asked = inputs.generation(
+            api.parse_object(body),
+            default_model=settings.DEFAULT_MODEL,
+            dry_run=_flag(request, "dryRun"),
+            max_cost_header=request.headers.get("x-max-cost"),
+            size_bytes=len(body),
+        )
+        if asked.dry_run:
+            return api.render(outputs.dry_run(gateway.plan(caller, asked)))
+        outcome = gateway.create(caller, asked, generation_id=http.id)  # type: ignore[attr-defined]
+        return api.render(
+            outputs.images(outcome, caller=caller, request=asked),
+            headers=outputs.headers(outcome, started_s=started_s),
+        )
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "").lower()
+    if value not in ("", "true", "false", "1", "0"):
+        raise errors.InvalidRequest(f"'{name}' must be true or false.", param=name)
+    return value in ("true", "1")
+
+
+class Models(ApiView):
+    """GET models."""
+
+    def get(self, request: Request) -> HttpResponse:
+        snapshot = catalog.snapshot(self.caller(request).catalogue_version)
+        return api.render({"object": "list", "data": listing.models(snapshot)})
+
+
+class ModelDetail(ApiView):
+    """GET models/{id}; the id may hold slashes, raw or as %2F."""
+
+    def get(self, request: Request, name: str) -> HttpResponse:
+        snapshot = catalog.snapshot(self.caller(request).catalogue_version)
+        return api.render(listing.model(snapshot, name))
+
+
+class Requests(ApiView):
+    """GET /v1/requests: this organization's requests, newest first."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return api.render(history.page(self.caller(request), request.query_params, path=request.path))
+
+
+class RequestDetail(ApiView):
+    """GET /v1/requests/{id}."""
+
+    def get(self, request: Request, word: str) -> HttpResponse:
+        return api.render(history.detail(self.caller(request), word))
+
+
+class ImageContent(ApiView):
+    """GET images/{id}/content: bytes for whoever has a signed link, or a key of the image's organization.
+
+    With a signature any Authorization header is ignored: clients send theirs along with every address of the host.
+    """
+
+    permission_classes: ClassVar = []
+
+    def perform_authentication(self, request: Request) -> None:
+        if "signature" not in request.query_params:
+            super().perform_authentication(request)
+
+    def get(self, request: Request, word: str) -> HttpResponseBase:
+        query = request.query_params
+        if "signature" in query:
+            if not links.holds(word, expires=query.get("expires", ""), signature=query["signature"]):
+                raise errors.PermissionDenied("This link is not valid, or its time is over.", code="link_expired")
+            return _content(Image.objects.filter(organization__suspended_at=None), word)
+        if request.auth is None:
+            raise errors.InvalidApiKey("Open this image with its signed link, or send an API key.")
+        return _content(Image.objects.filter(organization_id=self.caller(request).organization_id), word)
+
+
+def _content(images: Any, word: str) -> HttpResponseBase:
+    image_id = ids.parse("img", word)
+    image = images.filter(pk=image_id, deleted_at=None).first() if image_id else None
+    if image is None:
+        raise errors.NotFound(f"There is no image {word[:40]!r}.")
+    try:
+        response = FileResponse(store.open_image(image.path), content_type=image.content_type)
+    except FileNotFoundError as error:
+        raise errors.NotFound(f"The image {word[:40]!r} is no longer stored.") from error
+    response.headers["Content-Length"] = str(image.size_bytes)
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response

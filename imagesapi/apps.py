@@ -1,0 +1,34 @@
+"""Registers the app, and what other rooms must know of it."""
+
+from django.apps import AppConfig
+
+_UNFINISHED_BUSINESS = """
+    SELECT h.id, 1, 0 FROM billing_hold h JOIN imagesapi_generation g ON g.id = h.id
+    WHERE h.state = 'held' AND g.status NOT IN ('pending', 'processing')
+       OR h.state <> 'held' AND g.status IN ('pending', 'processing')
+"""
+_CHARGES_DIFFER = """
+    SELECT g.id, coalesce(g.cost_nanos, 0), coalesce(h.charged_nanos, 0) FROM imagesapi_generation g
+    JOIN billing_hold h ON h.id = g.id
+    WHERE coalesce(g.cost_nanos, 0) <> coalesce(h.charged_nanos, 0)
+"""
+_CHARGED_WITHOUT_AN_IMAGE = """
+    SELECT h.id, h.charged_nanos, 0 FROM billing_hold h
+    WHERE h.charged_nanos > 0 AND EXISTS (SELECT 1 FROM imagesapi_generation g WHERE g.id = h.id)
+      AND NOT EXISTS (SELECT 1 FROM imagesapi_image i WHERE i.generation_id = h.id)
+"""
+
+
+class ImagesApiConfig(AppConfig):
+    name = "imagesapi"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from accounts import callers
+        from billing import ledger
+        from imagesapi import catalogue_version  # noqa: F401 - connects the signals that follow operators' edits
+
+        callers.register_fact("catalogue_version", "SELECT number FROM imagesapi_catalogversion LIMIT 1")
+        ledger.register_proof("a hold and its generation disagree", _UNFINISHED_BUSINESS)
+        ledger.register_proof("a generation's cost differs from its charge", _CHARGES_DIFFER)
+        ledger.register_proof("something was charged without an image", _CHARGED_WITHOUT_AN_IMAGE)

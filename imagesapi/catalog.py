@@ -1,0 +1,279 @@
+"""Which models and offers there are: a frozen snapshot in each process, read anew when the catalogue's version rises."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import structlog
+from django.conf import settings
+from django.utils import timezone
+
+from core import errors
+from imagesapi import catalogue_files, catalogue_version, configuration, values
+from imagesapi.catalogue_loading import load
+from imagesapi.models import Model, Offer, PriceLine, Provider, ProviderSecret
+
+__all__ = ["Candidates", "Entry", "Snapshot", "candidates", "current_version", "load", "nearest", "snapshot", "state"]
+
+log = structlog.get_logger(__name__)
+
+MOCK = "mock"
+# A charge uses the prices valid when its call was sent; no call stays open nearly as long as this.
+_SUPERSEDED_KEPT = dt.timedelta(days=2)
+
+State = Literal["active", "deprecated", "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model as callers see it, with every offer of it, disabled ones among them."""
+
+    slug: str
+    name: str
+    description: str
+    creator: str
+    released_on: dt.date
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    successor: str
+    redirects: bool
+    offers: tuple[values.Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The catalogue at one version. Nothing in it changes; readers need no lock."""
+
+    version: int
+    models: Mapping[str, Entry]
+    aliases: Mapping[str, str]
+    offers: Mapping[int, values.Offer]
+    providers: frozenset[str]
+    mock: values.Connection
+
+    def find(self, name: str) -> Entry | None:
+        """The model of a slug or an alias."""
+        return self.models.get(self.aliases.get(name, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The offers that may serve a name, unordered, all real or all simulated."""
+
+    entry: Entry
+    offers: tuple[values.Offer, ...]
+    redirected_from: str | None = None  # the slug that the operator points to this model
+
+    @property
+    def model(self) -> str:
+        return self.entry.slug
+
+
+def state(offer: values.Offer, today: dt.date) -> State:
+    """Where the provider's public endpoint stands on a day; an announced end makes an offer deprecated until then."""
+    if offer.retires_on is not None and offer.retires_on <= today:
+        return "retired"
+    if offer.deprecated_on is None:
+        return "active" if offer.retires_on is None else "deprecated"
+    return "deprecated" if offer.deprecated_on <= today else "active"
+
+
+def candidates(found: Snapshot, name: str, *, today: dt.date) -> Candidates:
+    """The offers for a slug, an alias or `provider/slug`.
+
+    Raises ModelNotFound (with the nearest name), ModelRetired (with the successor) or NotConfigured. A model goes to
+    its successor only where the operator said so.
+    """
+    entry, provider = _resolve(found, name)
+    asked, passed = entry.slug, {entry.slug}
+    while True:
+        offers = _enabled(entry, provider)
+        real = tuple(offer for offer in offers if offer.connection.configured and _serves(offer, today))
+        if real:
+            return Candidates(entry, real, asked if entry.slug != asked else None)
+        following = found.models.get(entry.successor) if entry.redirects else None
+        if following is None or following.slug in passed or all(state(o, today) != "retired" for o in offers):
+            break
+        passed.add(following.slug)
+        entry = following
+    if settings.SIMULATE_UNCONFIGURED and offers and not any(offer.connection.configured for offer in offers):
+        stand_ins = tuple(replace(offer, simulated=True, adapter=MOCK, connection=found.mock) for offer in offers)
+        return Candidates(entry, stand_ins, asked if entry.slug != asked else None)
+    raise _refusal(entry, offers, today)
+
+
+def nearest(found: Snapshot, name: str) -> str | None:
+    """The slug or alias that looks most like an unknown name."""
+    known = [*found.models, *found.aliases]
+    close = difflib.get_close_matches(name[:200].rpartition("/")[2].lower(), known, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _resolve(found: Snapshot, name: str) -> tuple[Entry, str | None]:
+    """The model of a name, and the provider it is pinned to."""
+    entry, provider = found.find(name), None
+    if entry is None:
+        head, _, tail = name.partition("/")
+        if head in found.providers:
+            entry, provider = found.find(tail), head
+    if entry is None:
+        close = nearest(found, name)
+        hint = f" Did you mean {close}?" if close else ""
+        raise errors.ModelNotFound(f"There is no model {name[:200]!r}.{hint}", param="model")
+    if provider is not None and not _enabled(entry, provider):
+        others = ", ".join(sorted(offer.provider for offer in _enabled(entry, None))) or "no provider"
+        raise errors.ModelNotFound(f"{provider} does not offer {entry.slug}; {others} does.", param="model")
+    return entry, provider
+
+
+def _enabled(entry: Entry, provider: str | None) -> list[values.Offer]:
+    return [offer for offer in entry.offers if offer.enabled and provider in (None, offer.provider)]
+
+
+def _serves(offer: values.Offer, today: dt.date) -> bool:
+    """The life-cycle belongs to the public endpoint: an address the operator chose stays in use."""
+    return offer.connection.custom_endpoint or state(offer, today) != "retired"
+
+
+def _refusal(entry: Entry, offers: list[values.Offer], today: dt.date) -> errors.PixelparError:
+    instead = f" Use {entry.successor} instead." if entry.successor else ""
+    if offers and all(state(offer, today) == "retired" for offer in offers):
+        ends = max(offer.retires_on for offer in offers if offer.retires_on)
+        return errors.ModelRetired(f"{entry.slug} was retired on {ends.isoformat()}.{instead}", param="model")
+    waiting = sorted({offer.provider for offer in offers if not offer.connection.configured and _serves(offer, today)})
+    return errors.NotConfigured(
+        f"{entry.slug} is offered by {', '.join(waiting) or 'no provider'}, which this server has no key for.{instead}",
+        param="model",
+    )
+
+
+_current: Snapshot | None = None
+_reloading = threading.Lock()
+
+
+def snapshot(version: int | None = None) -> Snapshot:
+    """The catalogue as of `version`, the number just read with something else; None reads the number itself."""
+    global _current
+    if version is None:
+        version = current_version()
+    found = _current
+    if found is not None and found.version == version:
+        return found
+    with _reloading:
+        # A request that read its number just before a change must not make everyone read again.
+        version = current_version()
+        if _current is None or _current.version != version:
+            _current = _read(version)
+        return _current
+
+
+def current_version() -> int:
+    """The catalogue's number, for `snapshot`."""
+    return catalogue_version.current()
+
+
+def _read(version: int) -> Snapshot:
+    """The tables as one frozen value. The number was read before them, so a change in between is read again."""
+    sealed: dict[int, dict[str, bytes]] = {}
+    for secret in ProviderSecret.objects.all():
+        sealed.setdefault(secret.provider_id, {})[secret.name] = bytes(secret.sealed)
+    providers = {row.pk: row for row in Provider.objects.all()}
+    connections = {key: configuration.connection(row, sealed.get(key, {})) for key, row in providers.items()}
+    lines = _lines()
+    offers: dict[int, list[values.Offer]] = {}
+    for row in Offer.objects.select_related("model").order_by("pk"):
+        provider = providers[row.provider_id]
+        made = _offer(row, provider, connections[provider.pk], lines.get(row.pk, []))
+        if made is not None:
+            offers.setdefault(row.model_id, []).append(made)
+    enabled = [row for row in Model.objects.order_by("slug") if row.enabled]
+    mock = next((connections[key] for key, row in providers.items() if row.adapter == MOCK), values.Connection())
+    return Snapshot(
+        version=version,
+        models=MappingProxyType({row.slug: _entry(row, offers.get(row.pk, [])) for row in enabled}),
+        aliases=MappingProxyType({alias: row.slug for row in enabled for alias in row.aliases}),
+        offers=MappingProxyType({offer.id: offer for made in offers.values() for offer in made}),
+        providers=frozenset(row.slug for row in providers.values()),
+        mock=mock,
+    )
+
+
+def _lines() -> dict[int, list[values.PriceLine]]:
+    """By offer: the prices that hold now, those to come, and those superseded a short while ago."""
+    horizon = timezone.now() - _SUPERSEDED_KEPT
+    newest: dict[Any, dt.datetime] = {}
+    rows = list(PriceLine.objects.order_by("valid_from"))
+    for row in rows:
+        if row.valid_from <= horizon:
+            newest[_key(row)] = row.valid_from
+    found: dict[int, list[values.PriceLine]] = {}
+    for row in rows:
+        if row.valid_from >= newest.get(_key(row), row.valid_from):
+            found.setdefault(row.offer_id, []).append(_line(row))
+    return found
+
+
+def _key(row: PriceLine) -> tuple[Any, ...]:
+    return row.offer_id, row.meter, row.basis, frozenset(row.conditions.items())
+
+
+def _line(row: PriceLine) -> values.PriceLine:
+    return values.PriceLine(
+        id=row.pk,
+        meter=row.meter,
+        conditions=row.conditions,
+        unit_price_picos=row.unit_price_picos,
+        basis="billed" if row.basis == "billed" else "listed",
+        valid_from=row.valid_from,
+        source=row.source,
+        as_of=row.as_of,
+    )
+
+
+def _entry(row: Model, offers: Iterable[values.Offer]) -> Entry:
+    return Entry(
+        slug=row.slug,
+        name=row.name,
+        description=row.description,
+        creator=row.creator,
+        released_on=row.released_on,
+        aliases=tuple(row.aliases),
+        tags=tuple(row.tags),
+        successor=row.successor,
+        redirects=row.redirects,
+        offers=tuple(offers),
+    )
+
+
+def _offer(
+    row: Offer, provider: Provider, connection: values.Connection, lines: list[values.PriceLine]
+) -> values.Offer | None:
+    """The offer as a value; None, and a line in the log, when an edit left capabilities that cannot be read."""
+    try:
+        able = catalogue_files.capabilities(row.capabilities)
+    except catalogue_files.CatalogueError as error:
+        log.error("offer_unreadable", offer=f"{provider.slug}/{row.model.slug}", error=str(error))
+        return None
+    return values.Offer(
+        id=row.pk,
+        model=row.model.slug,
+        provider=provider.slug,
+        provider_name=provider.name,
+        adapter=provider.adapter,
+        wire_id=row.wire_id,
+        edit_wire_id=row.edit_wire_id,
+        capabilities=able,
+        prices=tuple(lines),
+        pricing=row.pricing,
+        deprecated_on=row.deprecated_on,
+        retires_on=row.retires_on,
+        enabled=row.enabled and provider.enabled,
+        weight=row.weight,
+        connection=connection,
+    )

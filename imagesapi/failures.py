@@ -1,0 +1,65 @@
+"""From how attempts ended to what the caller is told: the operator's trouble upstream is never shown as the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core import errors, money
+from imagesapi.admission import Try
+from imagesapi.providers.base import Blocked, InvalidInput, RateLimited, TimedOut
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a generation without images ends: its status, and the error for the caller."""
+
+    status: str
+    error: errors.PixelparError
+
+
+def ending(tries: Sequence[Try]) -> Ending:
+    """What the last attempt decides, with every attempt named in the message."""
+    last = tries[-1].error
+    if isinstance(last, Blocked):
+        details = {"moderation_details": last.details} if last.details else {}
+        return Ending("rejected", errors.ContentBlocked(last.message, code=last.error_code, details=details))
+    if isinstance(last, InvalidInput):
+        return Ending("rejected", errors.InvalidRequest(last.message, param=last.param, code=last.error_code))
+    story = "; ".join(f"{attempt.candidate.offer.provider}: {attempt.error_code}" for attempt in tries)
+    if isinstance(last, TimedOut):
+        message = f"No answer came from the provider in time, and nothing was charged ({story})."
+        return Ending("upstream_failure", errors.ProviderTimeout(message))
+    if all(isinstance(attempt.error, RateLimited) for attempt in tries):
+        wait_s = max((attempt.error.retry_after_s or 5) for attempt in tries if attempt.error)
+        message = f"Every provider of this model is busy ({story}). Try again."
+        return Ending("upstream_failure", errors.Overloaded(message, retry_after_s=wait_s))
+    message = f"No provider of this model could deliver, and nothing was charged ({story})."
+    return Ending("upstream_failure", errors.AllProvidersFailed(message))
+
+
+def above_max_cost(hold_nanos: int, max_cost_nanos: int) -> errors.PixelparError:
+    return errors.MaxCostExceeded(
+        f"The request could cost up to ${money.decimal(hold_nanos)}, more than the ${money.decimal(max_cost_nanos)} of "
+        "max_cost. Name a size and a quality to narrow it down, or raise max_cost.",
+        param="max_cost",
+    )
+
+
+def store_is_down() -> errors.PixelparError:
+    error = errors.InternalError("The image was made and could not be stored; nothing was charged.", code="storage_failed")
+    return error
+
+
+def taken_over() -> errors.PixelparError:
+    """Another process closed this generation while we worked: we were presumed dead."""
+    return errors.InternalError(
+        "The request was interrupted. Look it up by its id to see whether it was completed.", code="interrupted"
+    )
+
+
+def settlement_pending() -> errors.PixelparError:
+    return errors.InternalError(
+        "The image was made and is kept, and the answer could not be completed. Look the request up by its id shortly.",
+        code="interrupted",
+    )

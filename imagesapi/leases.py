@@ -1,0 +1,83 @@
+"""A lease on every generation in flight: each process renews all of its own in one statement; recovery takes the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError
+
+from core import sql
+
+log = structlog.get_logger(__name__)
+
+_RENEW = """
+UPDATE imagesapi_generation SET lease_expires_at = now() + make_interval(secs => %(life_s)s)
+WHERE lease_owner = %(owner)s AND lease_expires_at IS NOT NULL
+"""
+
+
+class _Process:
+    """This process's identity and how many generations it works on."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.owner = secrets.randbits(62)
+        self.working = 0
+        self.lock = threading.Lock()
+        self.renewing = False
+
+
+_process = _Process()
+
+
+def _current() -> _Process:
+    global _process
+    if _process.pid != os.getpid():  # forked: another process, another owner
+        _process = _Process()
+    return _process
+
+
+def owner() -> int:
+    """Who holds the leases taken by this process."""
+    return _current().owner
+
+
+def life_s() -> int:
+    """How long a lease lasts without renewal, in seconds."""
+    return int(settings.LEASE_S)
+
+
+@contextlib.contextmanager
+def working() -> Iterator[None]:
+    """While at least one of these is open, this process's leases are renewed."""
+    process = _current()
+    with process.lock:
+        process.working += 1
+        if not process.renewing:
+            process.renewing = True
+            threading.Thread(target=_renew, args=(process,), name="leases", daemon=True).start()
+    try:
+        yield
+    finally:
+        with process.lock:
+            process.working -= 1
+
+
+def _renew(process: _Process) -> None:
+    pause = threading.Event()
+    while True:
+        pause.wait(life_s() / 3)
+        with process.lock:
+            if not process.working:
+                process.renewing = False
+                return
+        try:
+            sql.row(_RENEW, {"owner": process.owner, "life_s": life_s()})
+        except DatabaseError as error:
+            log.warning("leases could not be renewed; trying again", error=str(error))

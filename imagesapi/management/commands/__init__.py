@@ -1,0 +1,1 @@
+"""Operators' commands for the catalogue and the providers."""

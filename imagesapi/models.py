@@ -1,0 +1,272 @@
+"""The catalogue (Model, Provider, Offer, PriceLine) and what was made (Generation, Attempt, Image)."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.models import ApiKey, Organization
+from core import ids
+
+
+class CatalogRow(models.Model):
+    """What every catalogue row keeps: `loaded` is each field as the data files last gave it, so that a field an
+    operator changed since is known, and survives the next load."""
+
+    loaded = models.JSONField(default=dict)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        abstract = True
+
+
+class Provider(CatalogRow):
+    """Who runs models."""
+
+    slug = models.SlugField(max_length=64, unique=True)
+    name = models.CharField(max_length=80)
+    # The module of imagesapi.providers that speaks this provider's protocol.
+    adapter = models.SlugField(max_length=64)
+    website = models.URLField(blank=True)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ProviderSecret(models.Model):
+    """A provider's key or base URL kept in the database, encrypted; it wins over the environment."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="secrets")
+    name = models.CharField(max_length=64)
+    sealed = models.BinaryField()
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["provider", "name"], name="provider_secret_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.name}"
+
+
+class Model(CatalogRow):
+    """What callers name: a slug with its aliases and its description."""
+
+    slug = models.CharField(max_length=120, unique=True)
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    creator = models.CharField(max_length=80, blank=True)
+    released_on = models.DateField()
+    aliases = ArrayField(models.CharField(max_length=120), default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    # Named to callers when every offer is retired; requests go there only when `redirects` is set by an operator.
+    successor = models.CharField(max_length=120, blank=True)
+    redirects = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Offer(CatalogRow):
+    """One model at one provider."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="offers")
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="offers")
+    wire_id = models.CharField(max_length=160)
+    edit_wire_id = models.CharField(max_length=160, blank=True)
+    capabilities = models.JSONField(default=dict)
+    # Rounding, token tables and ceilings; the prices themselves are PriceLine rows.
+    pricing = models.JSONField(default=dict)
+    deprecated_on = models.DateField(null=True, blank=True)
+    retires_on = models.DateField(null=True, blank=True)
+    weight = models.IntegerField(default=0)
+    notes = models.TextField(blank=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["model", "provider"], name="offer_once_per_provider"),)
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class PriceLine(models.Model):
+    """One dated price. Append-only: a change is a new row with a later `valid_from`."""
+
+    offer = models.ForeignKey(Offer, on_delete=models.CASCADE, related_name="price_lines")
+    meter = models.CharField(max_length=24)
+    conditions = models.JSONField(default=dict)
+    unit_price_picos = models.BigIntegerField()
+    basis = models.CharField(max_length=8)
+    valid_from = models.DateTimeField()
+    source = models.CharField(max_length=300)
+    as_of = models.DateField()
+    confidence = models.CharField(max_length=16)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=["offer", "meter", "conditions", "basis", "valid_from"], name="price_line_once"
+            ),
+            models.CheckConstraint(name="price_line_not_negative", condition=Q(unit_price_picos__gte=0)),
+            models.CheckConstraint(name="price_line_basis_known", condition=Q(basis__in=["billed", "listed"])),
+            models.CheckConstraint(
+                name="price_line_meter_known",
+                condition=Q(
+                    meter__in=[
+                        "image",
+                        "megapixel",
+                        "text_input_token",
+                        "image_input_token",
+                        "image_output_token",
+                        "text_output_token",
+                    ]
+                ),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.offer} {self.meter} {self.unit_price_picos}"
+
+
+class CatalogVersion(models.Model):
+    """One row whose number every change of the catalogue raises; processes reload their snapshot when it differs."""
+
+    number = models.BigIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+
+class GenerationStatus(models.TextChoices):
+    """The API's words for where a request stands."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    UPSTREAM_FAILURE = "upstream_failure"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+
+
+class Generation(models.Model):
+    """One API request for images: what was asked, where it went, what it cost."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new)
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="generations")
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="generations")
+    endpoint = models.CharField(max_length=32)
+    model = models.CharField(max_length=120)
+    provider = models.CharField(max_length=64, default="", db_default="")
+    status = models.CharField(max_length=16, choices=GenerationStatus.choices)
+    asked = models.JSONField()
+    sent = models.JSONField(null=True)
+    adjustments = models.JSONField(null=True)
+    receipt = models.JSONField(null=True)
+    metadata = models.JSONField(null=True)
+    user = models.CharField(max_length=512, default="", db_default="")
+    simulated = models.BooleanField(default=False, db_default=False)
+    cost_nanos = models.BigIntegerField(null=True)
+    error_code = models.CharField(max_length=64, default="", db_default="")
+    error_message = models.CharField(max_length=1000, default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    request_size_bytes = models.IntegerField(default=0, db_default=0)
+    response_size_bytes = models.IntegerField(default=0, db_default=0)
+    # The process that works on it renews the lease; recovery takes what expired.
+    lease_owner = models.BigIntegerField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(name="generation_status_known", condition=Q(status__in=GenerationStatus.values)),
+            models.CheckConstraint(
+                name="generation_open_has_lease",
+                condition=Q(status__in=["pending", "processing"], lease_expires_at__isnull=False, finished_at__isnull=True)
+                | ~Q(status__in=["pending", "processing"]) & Q(lease_expires_at__isnull=True, finished_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="generation_cost_when_completed",
+                condition=Q(status="completed", cost_nanos__gte=0) | ~Q(status="completed") & Q(cost_nanos__isnull=True),
+            ),
+        )
+        indexes = (
+            models.Index(fields=["organization", "-id"], name="generation_by_organization"),
+            models.Index(fields=["lease_owner"], name="generation_open", condition=Q(lease_expires_at__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return ids.public("req", self.id)
+
+
+class AttemptStatus(models.TextChoices):
+    """How one call to one provider stands; an unknown one is closed later by reconciliation."""
+
+    SENT = "sent"
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_BILLED = "not_billed"
+    ABSORBED = "absorbed"
+
+
+class Attempt(models.Model):
+    """One call to one provider for a generation."""
+
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="attempts")
+    number = models.SmallIntegerField()
+    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="attempts")
+    provider = models.CharField(max_length=64)
+    executed_model = models.CharField(max_length=240)
+    status = models.CharField(max_length=16, choices=AttemptStatus.choices)
+    # The most this attempt can have cost: what reconciliation may find on the provider's bill.
+    worst_case_nanos = models.BigIntegerField()
+    sent_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    http_status = models.SmallIntegerField(null=True)
+    error_code = models.CharField(max_length=64, default="", db_default="")
+    provider_request_id = models.CharField(max_length=200, default="", db_default="")
+    # A queued job's own addresses, kept so that recovery can ask about it.
+    job = models.JSONField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["generation", "number"], name="attempt_number_once"),
+            models.CheckConstraint(name="attempt_status_known", condition=Q(status__in=AttemptStatus.values)),
+            models.CheckConstraint(
+                name="attempt_finished_when_not_sent",
+                condition=Q(status="sent", finished_at__isnull=True) | ~Q(status="sent") & Q(finished_at__isnull=False),
+            ),
+        )
+        indexes = (models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),)
+
+    def __str__(self) -> str:
+        return f"{self.generation} attempt {self.number} at {self.provider}: {self.status}"
+
+
+class Image(models.Model):
+    """One stored result; the bytes are in the store under `path`."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new)
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="images")
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="images")
+    position = models.SmallIntegerField()
+    path = models.CharField(max_length=200)
+    content_type = models.CharField(max_length=40)
+    width_px = models.IntegerField()
+    height_px = models.IntegerField()
+    size_bytes = models.IntegerField()
+    sha256 = models.BinaryField(max_length=32)
+    revised_prompt = models.TextField(default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now())
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["generation", "position"], name="image_position_once"),)
+        indexes = (models.Index(fields=["organization", "-id"], name="image_by_organization"),)
+
+    def __str__(self) -> str:
+        return ids.public("img", self.id)

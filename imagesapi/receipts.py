@@ -1,0 +1,196 @@
+"""The itemised proof of one charge, as it is stored with the request and shown by the API and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core import money
+from imagesapi.estimates import ATTOS_PER_NANO, Estimate, Item
+from imagesapi.routing import Candidate
+from imagesapi.values import Answer, Fitted, ImageRequest, Offer, Usage
+
+VERSION = 1
+_ATTOS_DIGITS = 18
+_NAMES = {
+    "image": "image",
+    "megapixel": "megapixels",
+    "text_input_token": "prompt tokens",
+    "image_input_token": "input image tokens",
+    "image_output_token": "image tokens",
+    "text_output_token": "text tokens written",
+}
+
+
+def compose(
+    request: ImageRequest, candidate: Candidate, answer: Answer, cost: Estimate, *, charged_nanos: int
+) -> dict[str, Any]:
+    """The receipt of a completed request. It holds no prompt: it outlives a purge of the payloads."""
+    offer = candidate.offer
+    receipt = {
+        "version": VERSION,
+        "model": offer.model,
+        "provider": offer.provider,
+        "provider_name": offer.provider_name,
+        "executed_model": offer.executed_model,
+        "simulated": offer.simulated,
+        "asked": _asked(request),
+        "sent": _sent(candidate.fitted),
+        "effective": dict(answer.effective),
+        **_priced(cost),
+        "currency": "USD",
+        "charged": money.decimal(charged_nanos),
+        "held_for_this_offer": money.decimal(candidate.worst_case.total_nanos),
+        "evidence": _evidence(answer),
+    }
+    if cost.total_nanos > charged_nanos:
+        receipt["absorbed"] = money.decimal(cost.total_nanos - charged_nanos)
+    receipt["explanation"] = _explanation(cost, offer, charged_nanos)
+    return receipt
+
+
+def components(estimate: Estimate) -> list[dict[str, Any]]:
+    """The items as a dry run shows them, in JSON numbers."""
+    return [
+        {
+            "type": "input" if "input" in item.meter else "output",
+            "metric": item.meter,
+            "quantity": _number(item.quantity_micros),
+            "billable_quantity": _number(item.billable_quantity_micros),
+            "unit_price": float(money.decimal_picos(item.unit_price_picos)),
+            "total_cost": float(_dollars(item.amount_attos)),
+        }
+        for item in estimate.items
+    ]
+
+
+def _priced(cost: Estimate) -> dict[str, Any]:
+    return {
+        "items": [_item(item) for item in cost.items],
+        "rounding": _rounding(cost),
+        "total": money.decimal(cost.total_nanos),
+        "priced_at": cost.at.isoformat(),
+    }
+
+
+def _item(item: Item) -> dict[str, Any]:
+    return {
+        "label": " · ".join([_NAMES[item.meter], *item.conditions.values()]),
+        "meter": item.meter,
+        "conditions": dict(item.conditions),
+        "quantity": _decimal(item.quantity_micros, digits=6),
+        "billable_quantity": _decimal(item.billable_quantity_micros, digits=6),
+        "unit_price": money.decimal_picos(item.unit_price_picos),
+        "amount": _dollars(item.amount_attos),
+        "estimated": item.estimated,
+        "price_line": item.price_line_id,
+        "source": item.source,
+        "as_of": item.as_of.isoformat(),
+    }
+
+
+def _rounding(cost: Estimate) -> list[dict[str, str]]:
+    """Each step from the exact sum to the charge, the provider's before ours."""
+    steps, rounding = [], cost.rounding
+    if rounding.provider_step_nanos:
+        steps.append(
+            {
+                "by": "provider",
+                "rule": f"each request up to the next ${money.decimal(rounding.provider_step_nanos)}",
+                "from": _dollars(rounding.exact_attos),
+                "to": _dollars(rounding.after_provider_attos),
+            }
+        )
+    steps.append(
+        {
+            "by": "platform",
+            "rule": "half-even to the nano-dollar, once",
+            "from": _dollars(rounding.after_provider_attos),
+            "to": money.decimal(cost.total_nanos),
+        }
+    )
+    return steps
+
+
+def _explanation(cost: Estimate, offer: Offer, charged_nanos: int) -> str:
+    """The sum in one line, for people."""
+    parts = [
+        f"{_decimal(item.billable_quantity_micros, digits=6)} {_item(item)['label']}"
+        f" × ${money.decimal_picos(item.unit_price_picos)}{' (estimated)' if item.estimated else ''}"
+        for item in cost.items
+    ]
+    text = f"{' + '.join(parts) or 'nothing billed'} = ${_dollars(cost.rounding.exact_attos)}"
+    if cost.rounding.provider_step_nanos:
+        step, after = cost.rounding.provider_step_nanos, cost.rounding.after_provider_attos
+        text += f", which {offer.provider_name} rounds up to ${_dollars(after)} (steps of ${money.decimal(step)})"
+    if cost.total_nanos > charged_nanos:
+        text += f"; charged ${money.decimal(charged_nanos)}, the rest was absorbed by the platform"
+    return text
+
+
+def _asked(request: ImageRequest) -> dict[str, Any]:
+    names = (
+        "model",
+        "n",
+        "size",
+        "quality",
+        "background",
+        "output_format",
+        "output_compression",
+        "moderation",
+        "style",
+    )
+    return {name: value for name in names if (value := getattr(request, name)) is not None}
+
+
+def _sent(fitted: Fitted) -> dict[str, Any]:
+    names = ("n", "size", "quality", "background", "output_format", "output_compression", "moderation", "style")
+    return {name: value for name in names if (value := getattr(fitted, name)) is not None}
+
+
+def _evidence(answer: Answer) -> dict[str, Any]:
+    """What the provider itself said: its request id, its counts, and whatever the adapter kept."""
+    found: dict[str, Any] = {"provider_request_id": answer.request_id, **answer.evidence}
+    if answer.usage is not None:
+        found.setdefault("usage", _usage(answer.usage))
+    if answer.billable_units_micros is not None:
+        found.setdefault("billable_units", _decimal(answer.billable_units_micros, digits=6))
+    cleaned: dict[str, Any] = _storable(found)
+    return cleaned
+
+
+def _storable(value: Any) -> Any:
+    """The same without NUL characters, which a provider may send and PostgreSQL's JSON cannot hold."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, Mapping):
+        return {_storable(name): _storable(entry) for name, entry in value.items()}
+    return [_storable(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _usage(usage: Usage) -> Mapping[str, Any]:
+    return {
+        "text_input_tokens": usage.text_input_tokens,
+        "image_input_tokens": usage.image_input_tokens,
+        "image_output_tokens": usage.image_output_tokens,
+        "text_output_tokens": usage.text_output_tokens,
+    }
+
+
+def _decimal(scaled: int, *, digits: int, places: int = 0) -> str:
+    """A scaled integer as a decimal string, every digit kept and at least `places` of them after the point."""
+    whole, fraction = divmod(scaled, 10**digits)
+    text = f"{fraction:0{digits}d}".rstrip("0").ljust(places, "0")
+    return f"{whole}.{text}" if text else str(whole)
+
+
+def _dollars(attos: int) -> str:
+    """An exact amount; the digits below the nano-dollar show only where there are any."""
+    if attos % ATTOS_PER_NANO == 0:
+        return money.decimal(attos // ATTOS_PER_NANO)
+    return _decimal(attos, digits=_ATTOS_DIGITS, places=2)
+
+
+def _number(micros: int) -> int | float:
+    whole, rest = divmod(micros, money.MICROS_PER_UNIT)
+    return float(_decimal(micros, digits=6)) if rest else whole

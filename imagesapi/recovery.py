@@ -1,0 +1,206 @@
+"""What a dead process left behind: settled from a kept result, asked about upstream, or voided with its attempt unknown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from django.db import connection
+from django.utils import timezone
+
+from core import errors, ids, sql
+from imagesapi import admission, catalog, delivery, fitting, gateway, inputs, leases, pricing, providers, store
+from imagesapi.admission import Try
+from imagesapi.providers.base import ProviderError
+from imagesapi.routing import Candidate
+from imagesapi.values import ImageRequest
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 15
+_ASK_TIMEOUT_S = 30
+# A queued job older than this is given up: no picture takes so long.
+_JOB_MAX_AGE = dt.timedelta(hours=1)
+_BATCH = 50
+
+_CLAIM = """
+WITH expired AS (
+    SELECT id FROM imagesapi_generation WHERE lease_expires_at < now()
+    ORDER BY lease_expires_at LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE imagesapi_generation g
+    SET lease_owner = %(owner)s, lease_expires_at = now() + make_interval(secs => %(life_s)s)
+    FROM expired WHERE g.id = expired.id
+    RETURNING g.id, g.asked, g.simulated, g.created_at
+)
+SELECT c.id, c.asked, c.simulated, c.created_at, h.promo_nanos + h.wallet_nanos,
+       a.number, a.offer_id, a.provider, a.executed_model, a.sent_at, a.job
+FROM claimed c
+JOIN billing_hold h ON h.id = c.id
+LEFT JOIN LATERAL (
+    SELECT * FROM imagesapi_attempt WHERE generation_id = c.id ORDER BY number DESC LIMIT 1
+) a ON true
+ORDER BY c.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """One claimed generation with its last attempt."""
+
+    id: uuid.UUID
+    asked: dict[str, Any]
+    simulated: bool
+    created_at: dt.datetime
+    hold_nanos: int
+    number: int
+    offer_id: int
+    provider: str
+    executed_model: str
+    sent_at: dt.datetime
+    job: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class Report:
+    """What one sweep did, in generations."""
+
+    settled: int = 0
+    voided: int = 0
+    waiting: int = 0
+
+
+def sweep() -> Report:
+    """Take every generation whose lease expired and bring it to an end. Safe to run anywhere at any time: each is
+    claimed by one sweeper, and closing it is conditional on it being open."""
+    report = Report()
+    while batch := _claim():
+        for abandoned in batch:
+            try:
+                word = _resolve(abandoned)
+            except Exception:  # one that cannot be resolved must not keep the others waiting
+                log.exception("a generation could not be recovered; trying again", generation=str(abandoned.id))
+                word = "waiting"
+            setattr(report, word, getattr(report, word) + 1)
+        if len(batch) < _BATCH:
+            break
+    _drop_leftovers()
+    return report
+
+
+def _claim() -> list[Abandoned]:
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, {"batch": _BATCH, "owner": leases.owner(), "life_s": leases.life_s()})
+        rows = cursor.fetchall()
+    sql.give_back()
+    names = Abandoned.__slots__
+    return [Abandoned(**{**dict(zip(names, row, strict=True)), **_parsed(row)}) for row in rows]
+
+
+def _parsed(row: tuple[Any, ...]) -> dict[str, Any]:
+    return {
+        "asked": orjson.loads(row[1]) if isinstance(row[1], str) else row[1],
+        "job": orjson.loads(row[10]) if isinstance(row[10], str) else row[10],
+    }
+
+
+def _resolve(abandoned: Abandoned) -> str:
+    document = store.load_result(abandoned.id)
+    if document is not None:
+        settlement = delivery.from_document(document)
+        if admission.settle(settlement) is not None:
+            log.warning("settled from a kept result", generation=ids.public("req", abandoned.id))
+        store.drop_result(abandoned.id)
+        return "settled"
+    if abandoned.job:
+        return _ask(abandoned)
+    return _void(abandoned, "interrupted", "The server was interrupted while it worked on this; nothing was charged.")
+
+
+def _void(abandoned: Abandoned, code: str, message: str, error: ProviderError | None = None) -> str:
+    admission.fail(
+        abandoned.id,
+        provider=abandoned.provider,
+        attempt=admission.attempt_outcome(error),
+        generation_status="upstream_failure",
+        error_code=code,
+        error_message=message,
+    )
+    log.warning("voided an interrupted generation", generation=ids.public("req", abandoned.id), code=code)
+    return "voided"
+
+
+def _ask(abandoned: Abandoned) -> str:
+    """A queued job outlives us: fetch what it made, leave it while it runs, void it when it failed."""
+    offer = catalog.snapshot().offers.get(abandoned.offer_id)
+    sql.give_back()
+    if offer is None or not offer.connection.configured:
+        return _void(abandoned, "interrupted", "The provider of this request is no longer configured.")
+    request = _request(abandoned)
+    try:
+        fitted = fitting.fit(request, offer)
+        answer = providers.load(offer.adapter).resume(offer, abandoned.job or {}, time.monotonic() + _ASK_TIMEOUT_S)
+        if answer is None:
+            if timezone.now() - abandoned.created_at > _JOB_MAX_AGE:
+                return _void(abandoned, "provider_timeout", "The provider did not finish in time; nothing was charged.")
+            return "waiting"
+        images = delivery.examine(answer, fitted, request)
+    except ProviderError as error:
+        return _void(abandoned, error.error_code, "The provider could not deliver; nothing was charged.", error)
+    except errors.PixelparError:
+        return _void(abandoned, "interrupted", "The request could not be continued; nothing was charged.")
+    candidate = Candidate(
+        offer=offer,
+        fitted=fitted,
+        body=providers.load(offer.adapter).build(fitted, offer),
+        worst_case=pricing.worst_case(offer, fitted, abandoned.sent_at),
+        expected=pricing.expected(offer, fitted, abandoned.sent_at),
+    )
+    settlement = gateway.settlement_for(
+        abandoned.id,
+        Try(candidate=candidate, number=abandoned.number),
+        request,
+        answer,
+        images,
+        sent_at=abandoned.sent_at,
+        hold_nanos=abandoned.hold_nanos,
+    )
+    gateway.keep(settlement, images)
+    admission.settle(settlement)
+    store.drop_result(abandoned.id)
+    return "settled"
+
+
+def _request(abandoned: Abandoned) -> ImageRequest:
+    return inputs.generation(
+        abandoned.asked,
+        default_model=str(abandoned.asked.get("model", "")),
+        dry_run=False,
+        max_cost_header=None,
+        size_bytes=0,
+    )
+
+
+def _drop_leftovers() -> None:
+    """Results whose generation has ended: the crash came between settling and forgetting, or the claim was lost."""
+    waiting = list(store.waiting_results())
+    if not waiting:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, status FROM imagesapi_generation WHERE id = ANY(%s) AND finished_at < now() - interval '1 minute'",
+            [waiting],
+        )
+        ended = cursor.fetchall()
+    sql.give_back()
+    for generation_id, status in ended:
+        document = store.load_result(generation_id)
+        if document is not None and status != "completed":
+            for image in document["images"]:
+                store.delete(image["path"])
+        store.drop_result(generation_id)

@@ -1,0 +1,1 @@
+"""What every page uses: styles, scripts, template tags."""

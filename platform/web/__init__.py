@@ -1,0 +1,1 @@
+"""The landing page and the overview: pages that look into several rooms."""

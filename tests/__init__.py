@@ -1,0 +1,1 @@
+"""What Pixelpar promises, told as tests."""

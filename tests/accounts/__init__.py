@@ -1,0 +1,1 @@
+"""People, organizations, keys, and the pages about them."""

@@ -1,0 +1,75 @@
+"""The ground every test stands on: real PostgreSQL, no connection beyond loopback, an exact ledger afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from pytest_socket import socket_allow_hosts
+
+from core import database
+
+pytest_plugins = ["tests.databases", "tests.people", "tests.servers"]
+# Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
+IN_CI = os.environ.get("CI") == "true"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the embedded server before Django looks for it, and connect as the owner, who may make test databases."""
+    if settings.EMBEDDED_DATABASE is not None:
+        database.start(settings.EMBEDDED_DATABASE, lambda line: print(line, file=sys.stderr))
+    settings.DATABASES["default"].update(settings.DATABASE_OWNER)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if settings.EMBEDDED_DATABASE is not None:
+        database.stop(settings.EMBEDDED_DATABASE)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what cannot run here, saying why; under CI=true nothing is deselected."""
+    if IN_CI:
+        return
+    missing: dict[str, int] = {}
+    kept, left_out = [], []
+    for item in items:
+        mark = item.get_closest_marker("needs")
+        absent = [name for name in (mark.args if mark else ()) if not shutil.which(name)]
+        (left_out if absent else kept).append(item)
+        for name in absent:
+            missing[name] = missing.get(name, 0) + 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+        for name, count in missing.items():
+            print(f"deselected {count} tests: {name} is not installed (they run under CI=true)", file=sys.stderr)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only() -> None:
+    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(settings, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    settings.STORE_DIR = tmp_path / "images"
+    settings.STORE_FSYNC = False
+
+
+@pytest.fixture(autouse=True)
+def _ledger_stays_exact(request: pytest.FixtureRequest) -> Iterator[None]:
+    """T-01 and T-02 after every test that can touch money: sums of the journal, balances and holds agree."""
+    touches = "db" in request.fixturenames or request.node.get_closest_marker("django_db") is not None
+    if touches:
+        request.getfixturevalue("db")
+    yield
+    if touches and not connection.needs_rollback:
+        from billing import ledger
+
+        assert ledger.verify().differences == ()

@@ -1,0 +1,123 @@
+"""Test databases: migrated once into a template, copied from it in a fraction of a second, emptied between tests."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
+
+# What the template brings along and no test needs gone.
+_KEPT = (
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "imagesapi_catalogversion",
+    "imagesapi_model",
+    "imagesapi_offer",
+    "imagesapi_priceline",
+    "imagesapi_provider",
+)
+
+
+def _template_name() -> str:
+    """Changes with whatever changes the template's content."""
+    root: Path = settings.ROOT
+    digest = hashlib.sha256()
+    patterns = ("*/migrations/*.py", "*/migrations/*.sql", "imagesapi/catalog*.py", "imagesapi/catalogue/*")
+    for path in sorted(found for pattern in patterns for found in root.glob(pattern)):
+        digest.update(path.read_bytes())
+    digest.update((root / "requirements" / "runtime.txt").read_bytes())
+    digest.update((root / "platform" / "core" / "management" / "commands" / "migrate.py").read_bytes())
+    return f"pixelpar_template_{digest.hexdigest()[:16]}"
+
+
+def _server(dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+    owner = settings.DATABASE_OWNER
+    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
+    parameters = {names[name]: value for name, value in owner.items() if name in names and value}
+    return psycopg.connect(**parameters, dbname=dbname, autocommit=True)
+
+
+def _use(name: str) -> None:
+    connection.close()
+    connection.close_pool()
+    connection.settings_dict["NAME"] = name
+    settings.DATABASES["default"]["NAME"] = name
+
+
+def _exists(server: psycopg.Connection[tuple[object, ...]], name: str) -> bool:
+    return server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
+
+
+def _build_template(server: psycopg.Connection[tuple[object, ...]], name: str) -> None:
+    if _exists(server, name):
+        return
+    unfinished = f"{name}_new"
+    server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(unfinished)))
+    server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(unfinished)))
+    _use(unfinished)
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("load_catalog", verbosity=0)
+    connection.close()
+    connection.close_pool()
+    server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureRequest) -> Iterator[None]:
+    """One database for each test process, copied from the template."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
+    lock_path = settings.DATA_DIR / "tests.lock"
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with django_db_blocker.unblock(), _server() as server:
+        template = _template_name()
+        with open(lock_path, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _build_template(server, template)
+            (token,) = server.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+            name = f"test_{worker}_{token}"
+            server.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
+            )
+        _use(name)
+        yield
+        connection.close()
+        connection.close_pool()
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A database in which commits are real, for tests with several connections or processes; emptied afterwards.
+
+    The journal refuses TRUNCATE, as it should; the owner of a test database switches its triggers off to empty it.
+    """
+    from billing import ledger
+
+    with django_db_blocker.unblock():
+        yield
+        try:
+            assert ledger.verify().differences == ()
+        finally:
+            _empty()
+
+
+def _empty() -> None:
+    with connection.cursor() as cursor:
+        tables = [name for name in connection.introspection.table_names(cursor) if name not in _KEPT]
+        quoted = ", ".join(connection.ops.quote_name(name) for name in tables)
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
+        cursor.execute("SET session_replication_role = DEFAULT")
+    connection.close()

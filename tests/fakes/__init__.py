@@ -1,0 +1,1 @@
+"""Real local servers that stand in for the services we call, strict about their rules and rude on request."""

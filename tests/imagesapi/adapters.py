@@ -1,0 +1,87 @@
+"""Hand-made offers and calls for the tests of provider adapters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from imagesapi.providers.base import Call
+from imagesapi.values import Capabilities, Connection, Fitted, Offer
+from tests.fakes.providers import ProviderFake
+
+OLD_SIZES = ("auto", "1024x1024", "1536x1024", "1024x1536")
+
+
+def settings_of(fake: ProviderFake, **changed: str) -> dict[str, str]:
+    return {
+        "OPENAI_API_KEY": fake.openai_key,
+        "OPENAI_BASE_URL": fake.openai_url,
+        "FAL_KEY": fake.fal_key,
+        "FAL_RUN_URL": fake.fal_run_url,
+        "FAL_QUEUE_URL": fake.fal_queue_url,
+        "FAL_MODE": "run",
+        **changed,
+    }
+
+
+def offer(provider: str, wire_id: str, settings: Mapping[str, str], **able: Any) -> Offer:
+    abilities = {
+        "max_n": 10 if provider == "openai" else 4,
+        "prompt_max_chars": 32_000,
+        "sizes": OLD_SIZES,
+        "qualities": ("auto", "low", "medium", "high"),
+        "backgrounds": ("auto", "transparent", "opaque"),
+        "output_formats": ("png", "jpeg", "webp"),
+        **able,
+    }
+    return Offer(
+        id=1,
+        model="gpt-image-1",
+        provider=provider,
+        provider_name=provider,
+        adapter=provider,
+        wire_id=wire_id,
+        edit_wire_id="",
+        capabilities=Capabilities(**abilities),
+        prices=(),
+        pricing={},
+        deprecated_on=None,
+        retires_on=None,
+        enabled=True,
+        weight=1,
+        connection=Connection(settings=settings, configured=True, custom_endpoint=True),
+    )
+
+
+def fitted(**changed: Any) -> Fitted:
+    values: dict[str, Any] = {
+        "prompt": "a fox in the snow",
+        "n": 1,
+        "size": "1024x1024",
+        "quality": "low",
+        "background": None,
+        "output_format": "png",
+    }
+    return Fitted(**{**values, **changed})
+
+
+def call(
+    adapter: ModuleType,
+    to: Offer,
+    *,
+    within_s: float = 5.0,
+    remember: Callable[[dict[str, Any]], None] | None = None,
+    body: Mapping[str, Any] | None = None,
+    **changed: Any,
+) -> Call:
+    wanted = fitted(**changed)
+    return Call(
+        offer=to,
+        fitted=wanted,
+        body=adapter.build(wanted, to) if body is None else body,
+        deadline=time.monotonic() + within_s,
+        generation_id="gen-1",
+        remember=remember or (lambda reference: None),
+    )

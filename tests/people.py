@@ -1,0 +1,89 @@
+"""The people in every test: Alice owns an organization, Bob works for her, Charlie is a stranger with his own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from django.test import Client
+
+from accounts import keys, organizations, users
+from accounts.models import ApiKey, Organization, Role, User
+
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key's row together with its raw form, as only its maker ever has them."""
+
+    row: ApiKey
+    raw: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.raw}"}
+
+
+class QuickArgon2(Argon2PasswordHasher):
+    """The real algorithm, made cheap: the tests are not about how long a guess takes."""
+
+    time_cost = 1
+    memory_cost = 64
+    parallelism = 1
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings) -> None:  # type: ignore[no-untyped-def]
+    settings.PASSWORD_HASHERS = [f"{QuickArgon2.__module__}.{QuickArgon2.__qualname__}"]
+
+
+def issue(organization: Organization, *, created_by: User | None = None, name: str = "tests") -> IssuedKey:
+    return IssuedKey(*keys.create(organization, name=name, created_by=created_by))
+
+
+def sign_in(user: User) -> Client:
+    """A browser of its own in which this person is signed in."""
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return users.create_verified("alice@example.com", name="Alice")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    return users.create_verified("bob@example.com", name="Bob")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    return users.create_verified("charlie@example.net", name="Charlie")
+
+
+@pytest.fixture
+def organization(alice: User, bob: User) -> Organization:
+    """Alice's, with Bob as a developer."""
+    organization = organizations.create("Alice & Co", owner=alice)
+    organizations.add_member(organization, user=bob, role=Role.DEVELOPER)
+    return organization
+
+
+@pytest.fixture
+def other_organization(charlie: User) -> Organization:
+    """Charlie's: nothing of Alice's may ever show there, nor the other way round."""
+    return organizations.create("Charlie Ltd", owner=charlie)
+
+
+@pytest.fixture
+def api_key(organization: Organization, alice: User) -> IssuedKey:
+    return issue(organization, created_by=alice)
+
+
+@pytest.fixture
+def other_api_key(other_organization: Organization, charlie: User) -> IssuedKey:
+    return issue(other_organization, created_by=charlie)

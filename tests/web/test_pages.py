@@ -1,0 +1,132 @@
+"""The landing page, the overview, and the pages for errors."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts import organizations
+from accounts.models import Organization, User
+from billing import ledger
+from imagesapi.models import Generation
+from tests.people import IssuedKey, sign_in
+from ui.templatetags.amounts import dollars
+
+
+def _generation(organization: Organization, **fields: Any) -> Generation:
+    return Generation.objects.create(
+        **{
+            "organization": organization,
+            "endpoint": "images/generations",
+            "model": "gpt-image-1",
+            "provider": "fal",
+            "status": "completed",
+            "asked": {},
+            "cost_nanos": 10_880_000,
+            "finished_at": timezone.now(),
+            **fields,
+        }
+    )
+
+
+def test_it_says_what_this_is_with_a_command_for_this_server(client: Client, db: None) -> None:
+    page = client.get("/").content.decode()
+    assert "curl http://127.0.0.1:8000/openai/v1/images/generations" in page
+    assert 'href="/accounts/signup/"' in page
+    assert 'href="/accounts/login/"' in page
+
+
+def test_it_takes_the_servers_address_from_the_settings(client: Client, db: None, settings: Any) -> None:
+    settings.BASE_URL = "https://images.example"
+    settings.ALLOWED_HOSTS = ["*"]
+    page = client.get("/", headers={"Host": "evil.example"}).content.decode()
+    assert "https://images.example/openai/v1" in page
+    assert "evil.example" not in page
+
+
+def test_it_shows_the_balance_and_the_first_steps(alice: User, organization: Organization) -> None:
+    ledger.grant(organization.pk, amount_nanos=5_000_000_000, reason="welcome", reference=uuid.uuid4())
+    page = sign_in(alice).get("/app").content.decode()
+    assert "$5.00" in page
+    assert "Create an API key" in page
+    assert "No requests yet" in page
+
+
+def test_it_shows_the_last_ten_requests_with_their_cost(
+    alice: User, organization: Organization, api_key: IssuedKey
+) -> None:
+    for number in range(12):
+        _generation(organization, model=f"model-{number}")
+    _generation(organization, model="broken", status="upstream_failure", cost_nanos=None)
+    page = sign_in(alice).get("/app").content.decode()
+    assert page.count("$0.01088") == 9
+    assert "broken" in page
+    assert "model-11" in page
+    assert "model-2<" not in page
+    assert "First steps" not in page
+
+
+def test_it_shows_nothing_of_another_organization(
+    charlie: User, organization: Organization, other_organization: Organization
+) -> None:
+    ledger.grant(organization.pk, amount_nanos=7_770_000_000, reason="welcome", reference=uuid.uuid4())
+    _generation(organization, model="secret-model")
+    page = sign_in(charlie).get("/app").content.decode()
+    assert "secret-model" not in page
+    assert "7.77" not in page
+    assert "alice" not in page.lower()
+
+
+def test_it_answers_a_missing_page_in_our_skin(client: Client, db: None) -> None:
+    response = client.get("/nothing/here")
+    assert response.status_code == 404
+    assert b"There is nothing here" in response.content
+
+
+@pytest.mark.parametrize("path", ["/", "/app", "/app/keys"])
+def test_it_needs_no_inline_script_or_style(alice: User, organization: Organization, path: str) -> None:
+    response = sign_in(alice).get(path)
+    assert response["Cache-Control"] == "no-store, private"
+    page = response.content.decode()
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|<style|\son\w+=", page)
+    assert page.count("<h1") == 1
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page), "everything comes from this server"
+
+
+def test_it_answers_a_crash_with_a_page_that_needs_nothing(client: Client, alice: User, monkeypatch: Any) -> None:
+    def crash(_: int) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    organizations.create("Alice", owner=alice)
+    monkeypatch.setattr(ledger, "balance", crash)
+    client.raise_request_exception = False
+    client.force_login(alice)
+    response = client.get("/app")
+    assert response.status_code == 500
+    assert b"Something went wrong" in response.content
+    assert b"secret" not in response.content
+
+
+def test_it_refuses_other_methods(client: Client, db: None) -> None:
+    assert client.post("/").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("amount_nanos", "text"),
+    [
+        (0, "$0.00"),
+        (10_880_000, "$0.01088"),
+        (5_000_000_000, "$5.00"),
+        (1_234_567_890_000_000, "$1,234,567.89"),
+        (-1_500_000_000, "-$1.50"),
+        (1, "$0.000000001"),
+        (None, "–"),
+    ],
+)
+def test_it_writes_exact_dollars(amount_nanos: int | None, text: str) -> None:
+    assert dollars(amount_nanos) == text
