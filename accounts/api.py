@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -14,8 +16,8 @@ from accounts.callers import Caller
 class ApiView(APIView):
     """One endpoint for API keys. Views that ask for less say so in `permission_classes`."""
 
-    authentication_classes: ClassVar = [ApiKeyAuthentication]
-    permission_classes: ClassVar = [HasApiKey]
+    authentication_classes = (ApiKeyAuthentication,)
+    permission_classes: Sequence[type[BasePermission]] = (HasApiKey,)
     # Spends the organization's money: the sweep over all routes asks for a recorded hold.
     billable: ClassVar[bool] = False
     metadata_class = None

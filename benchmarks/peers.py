@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 import secrets
@@ -54,8 +55,9 @@ class Peer(Target):
             raise Missing(f"installing took longer than {_INSTALL_TIMEOUT_S} s") from error
         complete.touch()
 
+    @abc.abstractmethod
     def install(self) -> None:
-        raise NotImplementedError
+        """Put it into an environment of its own."""
 
     def _run(self, *command: str | Path) -> str:
         done = subprocess.run(  # noqa: S603 - commands of this file

@@ -214,7 +214,7 @@ def _flight(found: Figures | None, what: str) -> str:
 def render(results: Figures) -> str:
     facts = results["machine"]
     parts = [
-        f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']} GB, kernel {facts['kernel']}, "
+        f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']} GB, kernel {facts['kernel']}",
         f"Python {facts['python']}, load before {facts['load_before']}, {facts['at']}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         *(f"left out: {name}: {why}" for name, why in results["missing"].items()),

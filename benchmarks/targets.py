@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 import re
@@ -24,7 +25,7 @@ class Missing(Exception):
     """A target cannot run here; the message says why and what would help."""
 
 
-class Target:
+class Target(abc.ABC):
     """One server under test. `prepare` may take minutes once; `start` gives a fresh process tree."""
 
     name = ""
@@ -46,11 +47,12 @@ class Target:
     def ready_url(self) -> str:
         return f"http://{HOST}:{self.port}/"
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Install or check what it needs; raises Missing."""
 
+    @abc.abstractmethod
     def command(self) -> list[str | Path]:
-        raise NotImplementedError
+        """The program and its arguments."""
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ)

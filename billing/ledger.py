@@ -1,4 +1,4 @@
-"""The only way money moves: verbs over the SQL functions of `billing/migrations/*.sql`, and the proof that the sums hold."""
+"""The only way money moves: verbs over the SQL functions of `billing/migrations`, and proof that the sums hold."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def settle(
 def void(hold_id: uuid.UUID, *, provider: str = "", absorbed_nanos: int = 0) -> None:
     """Give a hold back whole. Raises a database error when it is not open."""
     sql.row(
-        f"SELECT {VOID}",  # noqa: S608 - a constant
+        f"SELECT {VOID}",
         {"id": hold_id, "provider": provider, "absorbed_nanos": absorbed_nanos},
     )
 
@@ -195,7 +195,8 @@ _PROOFS = {
         LEFT JOIN billing_holdlimit h ON h.use_id = u.id GROUP BY u.id HAVING u.held <> coalesce(sum(h.amount), 0)
     """,
     "a resolved hold still takes from a limit": """
-        SELECT l.id, l.amount, 0 FROM billing_holdlimit l JOIN billing_hold h ON h.id = l.hold_id WHERE h.state <> 'held'
+        SELECT l.id, l.amount, 0 FROM billing_holdlimit l JOIN billing_hold h ON h.id = l.hold_id
+        WHERE h.state <> 'held'
     """,
 }
 

@@ -1,4 +1,4 @@
-"""Account, Hold, Transfer and Limit. Rows are written by the SQL functions of `billing/migrations/*.sql`, through `billing.ledger`."""
+"""Account, Hold, Transfer and Limit. Rows are written by the migrations' SQL functions, through `billing.ledger`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Account(models.Model):
     """One side of transfers. Only an organization's wallet and promo carry a running balance and a held amount."""
 
     kind = models.CharField(max_length=24, choices=AccountKind.choices)
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, null=True, related_name="accounts")
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, null=True, related_name="accounts", db_index=False
+    )
     provider = models.CharField(max_length=64, blank=True, default="", db_default="")
     posted_nanos = models.BigIntegerField(default=0, db_default=0)
     held_nanos = models.BigIntegerField(default=0, db_default=0)
@@ -74,7 +76,7 @@ class Hold(models.Model):
     """Money reserved for one generation, named by the generation's own id: held, then settled or voided."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="holds")
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="holds", db_index=False)
     state = models.CharField(max_length=8, default="held", db_default="held")
     promo_nanos = models.BigIntegerField()
     wallet_nanos = models.BigIntegerField()
@@ -119,8 +121,8 @@ class TransferKind(models.TextChoices):
 class Transfer(models.Model):
     """One immutable row of the journal: one debit, one credit, one amount. Balanced by construction."""
 
-    debit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="debits")
-    credit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="credits")
+    debit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="debits", db_index=False)
+    credit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="credits", db_index=False)
     amount_nanos = models.BigIntegerField()
     kind = models.CharField(max_length=24, choices=TransferKind.choices)
     reference_type = models.CharField(max_length=24)
@@ -150,7 +152,7 @@ class Transfer(models.Model):
 class Limit(models.Model):
     """A cap that every hold of its scope must also fit: dollars by window, or how many run at once."""
 
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="limits")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="limits", db_index=False)
     scope = models.CharField(max_length=16)
     # The key's or member's row id; null for the whole organization.
     scope_id = models.BigIntegerField(null=True)
@@ -186,7 +188,7 @@ class Limit(models.Model):
 class LimitUse(models.Model):
     """How much of a limit is used and held in one window."""
 
-    limit = models.ForeignKey(Limit, on_delete=models.CASCADE, related_name="uses")
+    limit = models.ForeignKey(Limit, on_delete=models.CASCADE, related_name="uses", db_index=False)
     starts_on = models.DateField()
     used = models.BigIntegerField(default=0, db_default=0)
     held = models.BigIntegerField(default=0, db_default=0)
@@ -204,7 +206,7 @@ class LimitUse(models.Model):
 class HoldLimit(models.Model):
     """What one hold took from one limit's window, so that resolving it gives back exactly that."""
 
-    hold = models.ForeignKey(Hold, on_delete=models.CASCADE, related_name="limits")
+    hold = models.ForeignKey(Hold, on_delete=models.CASCADE, related_name="limits", db_index=False)
     use = models.ForeignKey(LimitUse, on_delete=models.CASCADE, related_name="holds")
     amount = models.BigIntegerField()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import FileResponse, HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 
@@ -26,9 +27,10 @@ class Generations(ApiView):
         started_s = time.monotonic()
         caller = self.caller(request)
         http = request._request
-        if http.content_type not in _JSON_TYPES:
+        content_type = http.content_type or ""
+        if content_type not in _JSON_TYPES:
             raise errors.UnsupportedMediaType(
-                f"images/generations takes JSON: send Content-Type: application/json, not {http.content_type[:60]!r}."
+                f"images/generations takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
             )
         body = api.read_body(http)
         asked = inputs.generation(
@@ -90,32 +92,37 @@ class ImageContent(ApiView):
     With a signature any Authorization header is ignored: clients send theirs along with every address of the host.
     """
 
-    permission_classes: ClassVar = []
+    permission_classes = ()
 
     def perform_authentication(self, request: Request) -> None:
-        if "signature" not in request.query_params:
+        if not links.looks_signed(request.query_params):
             super().perform_authentication(request)
 
     def get(self, request: Request, word: str) -> HttpResponseBase:
-        query = request.query_params
-        if "signature" in query:
-            if not links.holds(word, expires=query.get("expires", ""), signature=query["signature"]):
-                raise errors.PermissionDenied("This link is not valid, or its time is over.", code="link_expired")
-            return _content(Image.objects.filter(organization__suspended_at=None), word)
+        if links.looks_signed(request.query_params):
+            if links.holds(word, query=request.META["QUERY_STRING"]):
+                image = _find(Image.objects.filter(organization__suspended_at=None), word)
+                if image is not None:
+                    return _content(image)
+            raise errors.PermissionDenied("This link is not valid, or its time is over.", code="link_expired")
         if request.auth is None:
             raise errors.InvalidApiKey("Open this image with its signed link, or send an API key.")
-        return _content(Image.objects.filter(organization_id=self.caller(request).organization_id), word)
+        image = _find(Image.objects.filter(organization_id=self.caller(request).organization_id), word)
+        if image is None:
+            raise errors.NotFound(f"There is no image {word[:40]!r}.")
+        return _content(image)
 
 
-def _content(images: Any, word: str) -> HttpResponseBase:
+def _find(images: QuerySet[Image], word: str) -> Image | None:
     image_id = ids.parse("img", word)
-    image = images.filter(pk=image_id, deleted_at=None).first() if image_id else None
-    if image is None:
-        raise errors.NotFound(f"There is no image {word[:40]!r}.")
+    return images.filter(pk=image_id, deleted_at=None).first() if image_id else None
+
+
+def _content(image: Image) -> HttpResponseBase:
     try:
         response = FileResponse(store.open_image(image.path), content_type=image.content_type)
     except FileNotFoundError as error:
-        raise errors.NotFound(f"The image {word[:40]!r} is no longer stored.") from error
+        raise errors.NotFound(f"The image {ids.public('img', image.pk)} is no longer stored.") from error
     response.headers["Content-Length"] = str(image.size_bytes)
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"

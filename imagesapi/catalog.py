@@ -1,4 +1,4 @@
-"""Which models and offers there are: a frozen snapshot in each process, read anew when the catalogue's version rises."""
+"""Which models and offers there are: a frozen snapshot in each process, read anew when the version rises."""
 
 from __future__ import annotations
 

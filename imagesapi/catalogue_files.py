@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from core import money
 from imagesapi import values
@@ -79,7 +80,8 @@ PRICING_FIELDS: Fields = {
     "ceiling_tokens": (int, dict),  # of one picture, one number or by quality, where no table holds ("auto" size)
     "prompt_overhead_tokens": int,  # what a provider adds to every prompt
     "text_output_ceiling_tokens": int,  # of one picture
-    "assumed_quality": _TEXT,  # what an estimate takes "auto" or nothing for; the provider's default where it states one
+    # What an estimate takes "auto" or nothing for; the provider's default where it states one.
+    "assumed_quality": _TEXT,
     "rounding": dict,  # of a request's money: step_nanos, direction "up", per "request"
     "quantity_rounding": dict,  # of a picture's quantity, by meter: step_micros, direction "up", per "image"
     "pixels_per_megapixel": int,
@@ -168,7 +170,7 @@ def capabilities(data: Mapping[str, Any], *, where: str = "capabilities") -> val
 
 def _add(found: Catalogue, path: Path) -> None:
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CatalogueError(f"{path.name}: cannot be read: {error}") from error
     if not isinstance(data, dict) or (data.get("format"), data.get("format_version")) != (FORMAT, FORMAT_VERSION):

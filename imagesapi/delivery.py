@@ -26,7 +26,7 @@ class Kept:
     position: int
     data: bytes
     facts: imaging.Facts
-    b64: str | None
+    b64: str | memoryview | None
     revised_prompt: str
     id: uuid.UUID = field(default_factory=ids.new)
     path: str = ""
@@ -41,7 +41,7 @@ class Kept:
     def extension(self) -> str:
         return imaging.EXTENSIONS[self.facts.content_type]
 
-    def base64(self) -> str:
+    def base64(self) -> str | memoryview:
         """The picture as text: the provider's own where nothing was changed, so that it is not encoded twice."""
         if self.b64 is None:
             self.b64 = pybase64.b64encode_as_string(self.data)
@@ -71,15 +71,13 @@ def examine(answer: Answer, fitted: Fitted, request: ImageRequest) -> tuple[Kept
             _examine(picture, position, fitted, request) for position, picture in enumerate(answer.pictures[: fitted.n])
         )
     except (imaging.NotAnImage, ValueError) as error:
-        raise BadAnswer(f"the provider's answer holds no usable picture: {error}", request_id=answer.request_id) from error
+        message = f"the provider's answer holds no usable picture: {error}"
+        raise BadAnswer(message, request_id=answer.request_id) from error
 
 
 def _examine(picture: Picture, position: int, fitted: Fitted, request: ImageRequest) -> Kept:
     text = picture.b64
-    if picture.data is not None:
-        data = picture.data
-    else:
-        data = pybase64.b64decode(text or "", validate=True)
+    data = picture.data if picture.data is not None else pybase64.b64decode(text or "", validate=True)
     facts = imaging.identify(data)
     if fitted.convert_to is not None:
         data = imaging.convert(data, to=fitted.convert_to, compression=request.output_compression)

@@ -1,4 +1,4 @@
-"""From how attempts ended to what the caller is told: the operator's trouble upstream is never shown as the caller's."""
+"""From how attempts ended to what the caller is told; the operator's trouble upstream is never shown as theirs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def ending(tries: Sequence[Try]) -> Ending:
     """What the last attempt decides, with every attempt named in the message."""
     last = tries[-1].error
     if isinstance(last, Blocked):
-        details = {"moderation_details": last.details} if last.details else {}
-        return Ending("rejected", errors.ContentBlocked(last.message, code=last.error_code, details=details))
+        return Ending("rejected", errors.ContentBlocked(last.message, code=last.error_code, details=last.details))
     if isinstance(last, InvalidInput):
         return Ending("rejected", errors.InvalidRequest(last.message, param=last.param, code=last.error_code))
     story = "; ".join(f"{attempt.candidate.offer.provider}: {attempt.error_code}" for attempt in tries)
@@ -47,8 +46,9 @@ def above_max_cost(hold_nanos: int, max_cost_nanos: int) -> errors.PixelparError
 
 
 def store_is_down() -> errors.PixelparError:
-    error = errors.InternalError("The image was made and could not be stored; nothing was charged.", code="storage_failed")
-    return error
+    return errors.InternalError(
+        "The image was made and could not be stored; nothing was charged.", code="storage_failed"
+    )
 
 
 def taken_over() -> errors.PixelparError:

@@ -1,4 +1,4 @@
-"""Fit a request to one offer: only values the offer takes, every change told, or a refusal that says what is allowed."""
+"""Fit a request to one offer: only values it takes, every change told, or a refusal that says what is allowed."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -52,6 +53,7 @@ class _Job:
     deadline: float
     tries: list[Try] = field(default_factory=list)
     result_is_kept: bool = False
+    is_resolved: bool = False
 
 
 def plan(caller: Caller, request: ImageRequest) -> Plan:
@@ -72,10 +74,11 @@ def create(caller: Caller, request: ImageRequest, *, generation_id: uuid.UUID | 
 
     Raises a PixelparError when there is nothing to deliver; then nothing is charged.
     """
-    with load.slot(), memory.scope(), leases.working():
+    generation_id = generation_id or ids.new()
+    with load.slot(), memory.scope(), leases.working(generation_id):
         found = plan(caller, request)
         job = _Job(
-            id=generation_id or ids.new(),
+            id=generation_id,
             request=request,
             plan=found,
             deadline=time.monotonic() + settings.PROVIDER_TIMEOUT_S,
@@ -89,8 +92,8 @@ def create(caller: Caller, request: ImageRequest, *, generation_id: uuid.UUID | 
 
 def _work(job: _Job) -> Outcome:
     for candidate in job.plan.candidates:
-        if job.tries and not admission.next_attempt(job.id, failed=job.tries[-1], candidate=candidate):
-            raise failures.taken_over()
+        if job.tries:
+            _go_on(job, candidate)
         attempt = Try(candidate=candidate, number=len(job.tries) + 1)
         job.tries.append(attempt)
         sent_at = timezone.now()
@@ -106,6 +109,20 @@ def _work(job: _Job) -> Outcome:
     raise _close(job, ending.error, status=ending.status)
 
 
+def _go_on(job: _Job, candidate: Candidate) -> None:
+    faults.point("before_next_attempt")
+    if not admission.next_attempt(job.id, failed=job.tries[-1], candidate=candidate):
+        job.is_resolved = True
+        raise failures.taken_over()
+    faults.point("after_next_attempt")
+
+
+def _remember(job: _Job, attempt: Try, reference: dict[str, Any]) -> None:
+    faults.point("before_remember")
+    admission.remember(job.id, number=attempt.number, job=reference)
+    faults.point("after_remember")
+
+
 def _call(job: _Job, attempt: Try) -> tuple[Answer, tuple[Kept, ...]]:
     """One provider call, and its pictures looked at: garbage in a success is the provider's failure."""
     offer, fitted = attempt.candidate.offer, attempt.candidate.fitted
@@ -114,9 +131,9 @@ def _call(job: _Job, attempt: Try) -> tuple[Answer, tuple[Kept, ...]]:
         offer=offer,
         fitted=fitted,
         body=attempt.candidate.body,
-        deadline=job.deadline,
+        deadline=_deadline(job, attempt),
         generation_id=ids.public("req", job.id),
-        remember=lambda reference: admission.remember(job.id, number=attempt.number, job=reference),
+        remember=lambda reference: _remember(job, attempt, reference),
     )
     try:
         faults.point("before_call")
@@ -130,6 +147,14 @@ def _call(job: _Job, attempt: Try) -> tuple[Answer, tuple[Kept, ...]]:
         raise BadAnswer(f"{offer.provider_name}'s answer could not be understood") from error
     finally:
         attempt.duration_ms = round((time.monotonic() - started) * 1000)
+
+
+def _deadline(job: _Job, attempt: Try) -> float:
+    """When this attempt gives up: where another may follow a timeout, each gets its share of the time that is left."""
+    if not settings.FAILOVER_AFTER_TIMEOUT:
+        return job.deadline
+    now = time.monotonic()
+    return now + (job.deadline - now) / (len(job.plan.candidates) - attempt.number + 1)
 
 
 def _note_failure(attempt: Try, error: ProviderError) -> None:
@@ -151,9 +176,7 @@ def _may_continue(error: ProviderError, deadline: float) -> bool:
     return error.may_fail_over or (error.possibly_billed and settings.FAILOVER_AFTER_TIMEOUT)
 
 
-def _settle(
-    job: _Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], sent_at: dt.datetime
-) -> Outcome:
+def _settle(job: _Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], sent_at: dt.datetime) -> Outcome:
     """Price, keep the bytes, keep the result, settle: in this order a crash anywhere costs nobody twice."""
     settlement = settlement_for(
         job.id, attempt, job.request, answer, images, sent_at=sent_at, hold_nanos=job.plan.hold_nanos
@@ -173,10 +196,12 @@ def _settle(
         ) from error
     faults.point("before_settle")
     resolved = admission.settle(settlement)
+    job.is_resolved = True
     faults.point("after_settle")
     if resolved is None:
         raise failures.taken_over()
     store.drop_result(job.id)
+    faults.point("after_drop")
     _, absorbed_nanos = resolved
     if absorbed_nanos:
         log.error("a cost above its hold was absorbed", absorbed_nanos=absorbed_nanos, provider=settlement.provider)
@@ -227,8 +252,11 @@ def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
         delivery.describe(image)
         image.path = store.save(image.id, image.data, extension=image.extension)
         settlement.images.append(image.as_row())
+        if image.b64 is not None:
+            image.data = b""  # the answer hands the text through; a thousand of these at once add up
     faults.point("after_images")
     store.save_result(settlement.generation_id, delivery.as_document(settlement))
+    faults.point("after_result")
 
 
 def _close(job: _Job, error: errors.PixelparError, *, status: str, absorbed_nanos: int = 0) -> errors.PixelparError:
@@ -244,6 +272,7 @@ def _close(job: _Job, error: errors.PixelparError, *, status: str, absorbed_nano
         error_message=error.message,
         absorbed_nanos=absorbed_nanos,
     )
+    job.is_resolved = True
     faults.point("after_void")
     return error if closed else failures.taken_over()
 
@@ -253,16 +282,16 @@ def _closed_whatever_happens(job: _Job) -> Iterator[None]:
     """No exception of any kind leaves a hold open: what was kept is left to recovery, the rest is voided here."""
     try:
         yield
-    except errors.PixelparError:
-        raise
     except BaseException as error:
+        if job.is_resolved and isinstance(error, errors.PixelparError):
+            raise
         log.exception("a request broke off")
         if job.result_is_kept:
             raise failures.settlement_pending() from error
         if not job.tries:
             job.tries.append(Try(candidate=job.plan.first, number=1))
         last = job.tries[-1]
-        if last.status == "sent":  # how far it came at the provider, nobody knows
+        if last.status in ("sent", "succeeded"):  # what the provider bills for it is for reconciliation to find
             last.status = "unknown"
         failure = errors.InternalError("Something went wrong on our side, and nothing was charged.")
         with contextlib.suppress(DatabaseError):  # then recovery voids it when the lease ends

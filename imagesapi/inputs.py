@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from core import errors, money
+from core import api, errors, money
 from imagesapi.values import ImageRequest
 
 N_MAX = 10
@@ -27,8 +27,11 @@ _EXTRAS_MAX = 32
 _EDIT_ONLY = ("image", "images", "image[]", "mask", "markup", "input_fidelity")
 _LOOKS = ("size", "quality", "background", "output_format", "moderation", "style")
 _KNOWN = frozenset(
-    ("prompt", "model", "n", "output_compression", "response_format", "user", "safety_identifier", "metadata")
-    + ("max_cost", "strict", "stream", "partial_images", "dryRun", *_LOOKS)
+    (
+        *("prompt", "model", "n", "output_compression", "response_format", "user", "safety_identifier", "metadata"),
+        *("max_cost", "strict", "stream", "partial_images", "dryRun"),
+        *_LOOKS,
+    )
 )
 
 
@@ -36,7 +39,7 @@ def generation(
     body: Mapping[str, Any], *, default_model: str, dry_run: bool, max_cost_header: str | None, size_bytes: int
 ) -> ImageRequest:
     """A request to `images/generations`. `null` means absent. Raises errors.InvalidRequest and its kinds."""
-    _refuse_nul(body)
+    _refuse_unstorable(body)
     asked = {name: value for name, value in body.items() if value is not None}
     for name in _EDIT_ONLY:
         if name in asked:
@@ -86,18 +89,20 @@ def _wrong_type(name: str, value: object, wanted: str) -> errors.InvalidRequest:
     )
 
 
-def _refuse_nul(value: Any, name: str = "") -> None:
-    """PostgreSQL stores no NUL character; refuse it wherever it hides, keys included."""
+def _refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:
+    """PostgreSQL stores no NUL character and nobody writes endless nesting; refuse them wherever they hide."""
+    if level > api.LEVELS_MAX:
+        raise errors.MalformedBody(f"The body is nested deeper than the {api.LEVELS_MAX} levels that are taken.")
     if isinstance(value, str):
         if "\x00" in value:
-            raise errors.InvalidRequest("Text must not contain the NUL character.", param=name or None)
+            raise errors.InvalidRequest("Text must not contain the NUL character.", param=name[:64] or None)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            _refuse_nul(key, name)
-            _refuse_nul(inner, name or key)
+            _refuse_unstorable(key, name, level)
+            _refuse_unstorable(inner, name or key, level + 1)
     elif isinstance(value, list):
         for inner in value:
-            _refuse_nul(inner, name)
+            _refuse_unstorable(inner, name, level + 1)
 
 
 def _no_streaming(asked: Mapping[str, Any]) -> None:

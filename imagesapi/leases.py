@@ -1,4 +1,4 @@
-"""A lease on every generation in flight: each process renews all of its own in one statement; recovery takes the rest."""
+"""A lease on every generation in flight: each process renews its work in one statement; recovery takes the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import threading
+import uuid
 from collections.abc import Iterator
 
 import structlog
@@ -18,17 +19,17 @@ log = structlog.get_logger(__name__)
 
 _RENEW = """
 UPDATE imagesapi_generation SET lease_expires_at = now() + make_interval(secs => %(life_s)s)
-WHERE lease_owner = %(owner)s AND lease_expires_at IS NOT NULL
+WHERE id = ANY(%(ids)s) AND lease_owner = %(owner)s AND lease_expires_at IS NOT NULL
 """
 
 
 class _Process:
-    """This process's identity and how many generations it works on."""
+    """This process's identity and the generations it works on."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.owner = secrets.randbits(62)
-        self.working = 0
+        self.working: set[uuid.UUID] = set()
         self.lock = threading.Lock()
         self.renewing = False
 
@@ -54,11 +55,11 @@ def life_s() -> int:
 
 
 @contextlib.contextmanager
-def working() -> Iterator[None]:
-    """While at least one of these is open, this process's leases are renewed."""
+def working(generation_id: uuid.UUID) -> Iterator[None]:
+    """Renew this generation's lease until the end; then it expires if it could not be closed, however busy we are."""
     process = _current()
     with process.lock:
-        process.working += 1
+        process.working.add(generation_id)
         if not process.renewing:
             process.renewing = True
             threading.Thread(target=_renew, args=(process,), name="leases", daemon=True).start()
@@ -66,7 +67,7 @@ def working() -> Iterator[None]:
         yield
     finally:
         with process.lock:
-            process.working -= 1
+            process.working.discard(generation_id)
 
 
 def _renew(process: _Process) -> None:
@@ -77,7 +78,8 @@ def _renew(process: _Process) -> None:
             if not process.working:
                 process.renewing = False
                 return
+            ids = list(process.working)
         try:
-            sql.row(_RENEW, {"owner": process.owner, "life_s": life_s()})
+            sql.row(_RENEW, {"ids": ids, "owner": process.owner, "life_s": life_s()})
         except DatabaseError as error:
             log.warning("leases could not be renewed; trying again", error=str(error))

@@ -155,8 +155,13 @@ class Generation(models.Model):
     """One API request for images: what was asked, where it went, what it cost."""
 
     id = models.UUIDField(primary_key=True, default=ids.new)
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="generations")
-    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="generations")
+    # No index of their own where another one begins with the column: each costs every request an insert.
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="generations", db_index=False
+    )
+    api_key = models.ForeignKey(
+        ApiKey, on_delete=models.SET_NULL, null=True, related_name="generations", db_index=False
+    )
     endpoint = models.CharField(max_length=32)
     model = models.CharField(max_length=120)
     provider = models.CharField(max_length=64, default="", db_default="")
@@ -184,12 +189,18 @@ class Generation(models.Model):
             models.CheckConstraint(name="generation_status_known", condition=Q(status__in=GenerationStatus.values)),
             models.CheckConstraint(
                 name="generation_open_has_lease",
-                condition=Q(status__in=["pending", "processing"], lease_expires_at__isnull=False, finished_at__isnull=True)
-                | ~Q(status__in=["pending", "processing"]) & Q(lease_expires_at__isnull=True, finished_at__isnull=False),
+                condition=Q(
+                    status__in=["pending", "processing"], lease_expires_at__isnull=False, finished_at__isnull=True
+                )
+                | (
+                    ~Q(status__in=["pending", "processing"])
+                    & Q(lease_expires_at__isnull=True, finished_at__isnull=False)
+                ),
             ),
             models.CheckConstraint(
                 name="generation_cost_when_completed",
-                condition=Q(status="completed", cost_nanos__gte=0) | ~Q(status="completed") & Q(cost_nanos__isnull=True),
+                condition=Q(status="completed", cost_nanos__gte=0)
+                | (~Q(status="completed") & Q(cost_nanos__isnull=True)),
             ),
         )
         indexes = (
@@ -216,9 +227,12 @@ class AttemptStatus(models.TextChoices):
 class Attempt(models.Model):
     """One call to one provider for a generation."""
 
-    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="attempts")
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     number = models.SmallIntegerField()
-    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="attempts")
+    # Offers are switched off, never deleted, so the server need not look for this one on every insert.
+    offer = models.ForeignKey(
+        Offer, on_delete=models.PROTECT, related_name="attempts", db_index=False, db_constraint=False
+    )
     provider = models.CharField(max_length=64)
     executed_model = models.CharField(max_length=240)
     status = models.CharField(max_length=16, choices=AttemptStatus.choices)
@@ -251,8 +265,11 @@ class Image(models.Model):
     """One stored result; the bytes are in the store under `path`."""
 
     id = models.UUIDField(primary_key=True, default=ids.new)
-    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="images")
-    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="images")
+    # Copied from the generation's own row by the statement that writes this one.
+    organization = models.ForeignKey(
+        Organization, on_delete=models.PROTECT, related_name="images", db_index=False, db_constraint=False
+    )
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="images", db_index=False)
     position = models.SmallIntegerField()
     path = models.CharField(max_length=200)
     content_type = models.CharField(max_length=40)

@@ -1,4 +1,4 @@
-"""What a dead process left behind: settled from a kept result, asked about upstream, or voided with its attempt unknown."""
+"""What a dead process left behind: settled from a kept result, asked about upstream, or voided."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import structlog
 from django.db import connection
 from django.utils import timezone
 
-from core import errors, ids, sql
+from core import errors, faults, ids, sql
 from imagesapi import admission, catalog, delivery, fitting, gateway, inputs, leases, pricing, providers, store
-from imagesapi.admission import Try
+from imagesapi.admission import Settlement, Try
+from imagesapi.models import Image
 from imagesapi.providers.base import ProviderError
 from imagesapi.routing import Candidate
 from imagesapi.values import ImageRequest
@@ -25,8 +26,10 @@ log = structlog.get_logger(__name__)
 EVERY_S = 15
 _ASK_TIMEOUT_S = 30
 # A queued job older than this is given up: no picture takes so long.
-_JOB_MAX_AGE = dt.timedelta(hours=1)
+JOB_MAX_AGE = dt.timedelta(hours=1)
 _BATCH = 50
+# A kept result may still be on its way to being settled for this long after its request ended.
+LEFTOVERS_AFTER = dt.timedelta(minutes=1)
 
 _CLAIM = """
 WITH expired AS (
@@ -80,7 +83,8 @@ def sweep() -> Report:
     claimed by one sweeper, and closing it is conditional on it being open."""
     report = Report()
     while batch := _claim():
-        for abandoned in batch:
+        # Jobs last: asking upstream may take its time, and the others must not wait for it.
+        for abandoned in sorted(batch, key=lambda found: found.job is not None):
             try:
                 word = _resolve(abandoned)
             except Exception:  # one that cannot be resolved must not keep the others waiting
@@ -94,10 +98,12 @@ def sweep() -> Report:
 
 
 def _claim() -> list[Abandoned]:
+    faults.point("before_claim")
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM, {"batch": _BATCH, "owner": leases.owner(), "life_s": leases.life_s()})
         rows = cursor.fetchall()
     sql.give_back()
+    faults.point("after_claim")
     names = Abandoned.__slots__
     return [Abandoned(**{**dict(zip(names, row, strict=True)), **_parsed(row)}) for row in rows]
 
@@ -112,17 +118,24 @@ def _parsed(row: tuple[Any, ...]) -> dict[str, Any]:
 def _resolve(abandoned: Abandoned) -> str:
     document = store.load_result(abandoned.id)
     if document is not None:
-        settlement = delivery.from_document(document)
-        if admission.settle(settlement) is not None:
-            log.warning("settled from a kept result", generation=ids.public("req", abandoned.id))
-        store.drop_result(abandoned.id)
-        return "settled"
+        log.warning("settling from a kept result", generation=ids.public("req", abandoned.id))
+        return _settle(delivery.from_document(document))
     if abandoned.job:
         return _ask(abandoned)
     return _void(abandoned, "interrupted", "The server was interrupted while it worked on this; nothing was charged.")
 
 
+def _settle(settlement: Settlement) -> str:
+    faults.point("before_recovered_settle")
+    resolved = admission.settle(settlement)
+    faults.point("after_recovered_settle")
+    if resolved is not None:  # else somebody was faster, and what this one kept goes with the leftovers
+        store.drop_result(settlement.generation_id)
+    return "settled"
+
+
 def _void(abandoned: Abandoned, code: str, message: str, error: ProviderError | None = None) -> str:
+    faults.point("before_recovered_void")
     admission.fail(
         abandoned.id,
         provider=abandoned.provider,
@@ -131,6 +144,7 @@ def _void(abandoned: Abandoned, code: str, message: str, error: ProviderError | 
         error_code=code,
         error_message=message,
     )
+    faults.point("after_recovered_void")
     log.warning("voided an interrupted generation", generation=ids.public("req", abandoned.id), code=code)
     return "voided"
 
@@ -144,9 +158,11 @@ def _ask(abandoned: Abandoned) -> str:
     request = _request(abandoned)
     try:
         fitted = fitting.fit(request, offer)
+        faults.point("before_ask")
         answer = providers.load(offer.adapter).resume(offer, abandoned.job or {}, time.monotonic() + _ASK_TIMEOUT_S)
+        faults.point("after_ask")
         if answer is None:
-            if timezone.now() - abandoned.created_at > _JOB_MAX_AGE:
+            if timezone.now() - abandoned.created_at > JOB_MAX_AGE:
                 return _void(abandoned, "provider_timeout", "The provider did not finish in time; nothing was charged.")
             return "waiting"
         images = delivery.examine(answer, fitted, request)
@@ -171,9 +187,7 @@ def _ask(abandoned: Abandoned) -> str:
         hold_nanos=abandoned.hold_nanos,
     )
     gateway.keep(settlement, images)
-    admission.settle(settlement)
-    store.drop_result(abandoned.id)
-    return "settled"
+    return _settle(settlement)
 
 
 def _request(abandoned: Abandoned) -> ImageRequest:
@@ -193,14 +207,15 @@ def _drop_leftovers() -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, status FROM imagesapi_generation WHERE id = ANY(%s) AND finished_at < now() - interval '1 minute'",
-            [waiting],
+            "SELECT id FROM imagesapi_generation WHERE id = ANY(%s) AND finished_at < now() - %s",
+            [waiting, LEFTOVERS_AFTER],
         )
         ended = cursor.fetchall()
     sql.give_back()
-    for generation_id, status in ended:
+    for (generation_id,) in ended:
         document = store.load_result(generation_id)
-        if document is not None and status != "completed":
-            for image in document["images"]:
-                store.delete(image["path"])
+        paths = {image["path"] for image in document["images"]} if document is not None else set()
+        for path in paths - set(Image.objects.filter(generation=generation_id).values_list("path", flat=True)):
+            store.delete(path)
         store.drop_result(generation_id)
+    sql.give_back()

@@ -49,7 +49,7 @@ def plan(request: ImageRequest, snapshot: catalog.Snapshot, *, at: dt.datetime) 
     price; InvalidRequest when no offer can do what is asked, or under `strict` when none can do it without a change.
     """
     found = catalog.candidates(snapshot, request.model, today=at.date())
-    told = _redirection(request, found.model)
+    told = _redirection(found)
     able: list[Candidate] = []
     refusals: list[errors.PixelparError] = []
     for offer in found.offers:
@@ -73,12 +73,12 @@ def plan(request: ImageRequest, snapshot: catalog.Snapshot, *, at: dt.datetime) 
     return Plan(model=found.model, candidates=tuple(able), hold_nanos=hold_nanos, at=at)
 
 
-def _redirection(request: ImageRequest, model: str) -> tuple[Adjustment, ...]:
-    """An operator may send an old slug to its successor; the caller is told, also when only an alias was resolved."""
-    asked = request.model.rpartition("/")[2] if "/" in request.model else request.model
-    if asked == model or request.model == model:
+def _redirection(found: catalog.Candidates) -> tuple[Adjustment, ...]:
+    """An operator may send an old slug to its successor; the caller is told. An alias is the same model."""
+    if found.redirected_from is None:
         return ()
-    return (Adjustment("model", request.model, model, "the operator of this server points the one to the other"),)
+    why = "the operator of this server points the one to the other"
+    return (Adjustment("model", found.redirected_from, found.model, why),)
 
 
 def _candidate(request: ImageRequest, offer: Offer, told: tuple[Adjustment, ...], *, at: dt.datetime) -> Candidate:

@@ -12,44 +12,41 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-_made: set[Path] = set()
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class StoreError(OSError):
     """The bytes could not be kept: nothing may be charged for them."""
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: written aside, forced to disk, renamed."""
-    folder = path.parent
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def _write(path: Path, data: bytes | memoryview, *, durable: bool) -> None:
+    """A new file with these bytes, forced to disk where a power cut must not lose it.
+
+    Written in place: nothing refers to a path before its file is whole, and no path is used twice.
+    """
     try:
-        if folder not in _made:
-            folder.mkdir(parents=True, exist_ok=True)
-            _made.add(folder)
         try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-        except FileNotFoundError:  # somebody removed the folder we had made
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            descriptor = os.open(path, _NEW, 0o640)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _NEW, 0o640)
         with open(descriptor, "wb", buffering=0) as handle:
-            view = memoryview(data)
-            while view:
-                view = view[handle.write(view) :]
-            if settings.STORE_FSYNC:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[handle.write(rest) :]
+            if durable and settings.STORE_FSYNC:
                 os.fsync(descriptor)
-        unfinished.rename(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            path.unlink()
         raise StoreError(f"{type(error).__name__}: {error.strerror}") from error
 
 
 def save(image_id: uuid.UUID, data: bytes, *, extension: str) -> str:
     """Keep one image; returns its path in the store. Raises StoreError."""
     # The last characters are random in a version 7 id, so folders fill evenly.
-    path = f"{image_id.hex[-2:]}/{image_id.hex[-4:-2]}/{image_id.hex}.{extension}"
-    _write(settings.STORE_DIR / path, data)
+    path = f"{image_id.hex[-2:]}/{image_id.hex}.{extension}"
+    _write(settings.STORE_DIR / path, data, durable=True)
     return path
 
 
@@ -69,8 +66,11 @@ def _result(generation_id: uuid.UUID) -> Path:
 
 
 def save_result(generation_id: uuid.UUID, document: dict[str, Any]) -> None:
-    """Keep what a generation came to until it is settled, so that a crash in between loses neither image nor money."""
-    _write(_result(generation_id), orjson.dumps(document))
+    """Keep what a generation came to until it is settled, so that a crash in between loses neither image nor money.
+
+    Not forced to disk: after a power cut a missing result means no charge, which is on the safe side.
+    """
+    _write(_result(generation_id), orjson.dumps(document), durable=False)
 
 
 def load_result(generation_id: uuid.UUID) -> dict[str, Any] | None:

@@ -79,7 +79,8 @@ class Capabilities:
     prompt_max_chars: int
     sizes: tuple[str, ...] = ()  # enum style: the allowed words, "auto" among them where it is
     size_style: Literal["enum", "pixels", "preset_or_pixels"] = "enum"
-    size_rules: Mapping[str, int] = field(default_factory=dict)  # step_px, max_edge_px, max_ratio, min_pixels, max_pixels
+    # step_px, max_edge_px, max_ratio, min_pixels, max_pixels
+    size_rules: Mapping[str, int] = field(default_factory=dict)
     qualities: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     output_formats: tuple[str, ...] = ("png",)
@@ -112,8 +113,9 @@ class Offer:
     edit_wire_id: str
     capabilities: Capabilities
     prices: tuple[PriceLine, ...]
-    # Everything about money that is not a price: {"output_tokens": {quality: {size: n}}, "output_tokens_formula": {...},
-    # "ceiling_tokens": n, "rounding": {"step_nanos", "direction", "per"}, "pixels_per_megapixel": n, "free": bool}
+    # Everything about money that is not a price: {"output_tokens": {quality: {size: n}},
+    # "output_tokens_formula": {...}, "ceiling_tokens": n, "rounding": {"step_nanos", "direction", "per"},
+    # "pixels_per_megapixel": n, "free": bool}
     pricing: Mapping[str, Any]
     deprecated_on: dt.date | None
     retires_on: dt.date | None
@@ -175,9 +177,9 @@ class Usage:
 
 @dataclass(slots=True)
 class Picture:
-    """One picture from a provider: base64 text as it came, or bytes; at least one of the two."""
+    """One picture from a provider: base64 text as it came (a long one still in place), or bytes."""
 
-    b64: str | None = None
+    b64: str | memoryview | None = None
     data: bytes | None = None
     revised_prompt: str | None = None
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.db import connection
+from pytest_django.fixtures import Settings
 from pytest_socket import socket_allow_hosts
 
 from core import database
 
-pytest_plugins = ["tests.databases", "tests.people", "tests.servers"]
+pytest_plugins = ["tests.databases", "tests.people", "tests.servers", "tests.imagesapi.steps"]
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
@@ -37,7 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if IN_CI:
         return
     missing: dict[str, int] = {}
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         mark = item.get_closest_marker("needs")
         absent = [name for name in (mark.args if mark else ()) if not shutil.which(name)]
@@ -57,7 +59,7 @@ def _loopback_only() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(settings, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def _own_folders(settings: Settings, tmp_path: Path) -> None:
     settings.STORE_DIR = tmp_path / "images"
     settings.STORE_FSYNC = False
 

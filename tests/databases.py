@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,8 @@ from django.core.management import call_command
 from django.db import connection
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
+
+from core.sql import end_pool
 
 # What the template brings along and no test needs gone.
 _KEPT = (
@@ -40,7 +43,8 @@ def _template_name() -> str:
     return f"pixelpar_template_{digest.hexdigest()[:16]}"
 
 
-def _server(dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+def connect(dbname: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of one's own to the server of the tests, as its owner, committing each statement."""
     owner = settings.DATABASE_OWNER
     names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
     parameters = {names[name]: value for name, value in owner.items() if name in names and value}
@@ -48,17 +52,16 @@ def _server(dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
 
 
 def _use(name: str) -> None:
-    connection.close()
-    connection.close_pool()
+    end_pool()
     connection.settings_dict["NAME"] = name
     settings.DATABASES["default"]["NAME"] = name
 
 
-def _exists(server: psycopg.Connection[tuple[object, ...]], name: str) -> bool:
+def _exists(server: psycopg.Connection[tuple[Any, ...]], name: str) -> bool:
     return server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
 
 
-def _build_template(server: psycopg.Connection[tuple[object, ...]], name: str) -> None:
+def _build_template(server: psycopg.Connection[tuple[Any, ...]], name: str) -> None:
     if _exists(server, name):
         return
     unfinished = f"{name}_new"
@@ -67,8 +70,7 @@ def _build_template(server: psycopg.Connection[tuple[object, ...]], name: str) -
     _use(unfinished)
     call_command("migrate", verbosity=0, interactive=False)
     call_command("load_catalog", verbosity=0)
-    connection.close()
-    connection.close_pool()
+    end_pool()
     server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(name)))
 
 
@@ -78,7 +80,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
     worker = getattr(request.config, "workerinput", {}).get("workerid", "main")
     lock_path = settings.DATA_DIR / "tests.lock"
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with django_db_blocker.unblock(), _server() as server:
+    with django_db_blocker.unblock(), connect() as server:
         template = _template_name()
         with open(lock_path, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,8 +94,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
             )
         _use(name)
         yield
-        connection.close()
-        connection.close_pool()
+        end_pool()
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from accounts import keys, organizations, users
 from accounts.models import ApiKey, Organization, Role, User
@@ -35,7 +36,7 @@ class QuickArgon2(Argon2PasswordHasher):
 
 
 @pytest.fixture(autouse=True)
-def _quick_passwords(settings) -> None:  # type: ignore[no-untyped-def]
+def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = [f"{QuickArgon2.__module__}.{QuickArgon2.__qualname__}"]
 
 

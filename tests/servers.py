@@ -1,4 +1,4 @@
-"""The real server for tests: gunicorn and the worker as processes, on the test's own database, against fake providers."""
+"""The real server for tests: gunicorn and the worker as processes, on the test's own database, with fake providers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import pytest
@@ -83,6 +84,13 @@ class LiveServer:
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self._spawn([sys.executable, "manage.py", "worker"])
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        self._log.close()
+
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command,
@@ -126,6 +134,10 @@ class LiveServer:
                 process.wait()
         self.processes.clear()
 
+    def forget(self) -> None:
+        """Let go of what it said, once nobody will read it any more."""
+        self._log.close()
+
 
 @pytest.fixture(scope="session")
 def shared_fake() -> Iterator[ProviderFake]:
@@ -149,9 +161,9 @@ def session_server(
 ) -> Iterator[LiveServer]:
     """One real server for all tests of this process: starting one takes longer than most tests."""
     folder = tmp_path_factory.mktemp("server")
-    server = LiveServer(environment(shared_fake, port=free_port(), folder=folder)).start()
-    yield server
-    server.stop()
+    with LiveServer(environment(shared_fake, port=free_port(), folder=folder)).start() as server:
+        yield server
+    server.forget()
 
 
 @pytest.fixture

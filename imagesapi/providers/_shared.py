@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from core import http
+from core import bigjson, http
 from imagesapi.providers.base import BadAnswer, Call, OperatorTrouble, RateLimited, TimedOut, Unavailable
 
 JSON_TYPE: Final = "application/json"
@@ -70,10 +70,10 @@ def answer_bytes(call: Call) -> int:
     return call.fitted.n * (width * height * 8 * 4 // 3 + _EXTRA_BYTES_PER_PICTURE)
 
 
-def json_object(reply: http.Reply) -> dict[str, Any] | None:
-    """The body as a JSON object, or None when it is anything else."""
+def json_object(reply: http.Reply, *, pictures_under: str = "") -> dict[str, Any] | None:
+    """The body as a JSON object, or None when it is anything else; long texts under a name stay in place as views."""
     try:
-        found = orjson.loads(reply.body)
+        found = bigjson.loads(reply.body, key=pictures_under) if pictures_under else orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
@@ -131,6 +131,8 @@ def is_picture(data: bytes) -> bool:
 
 def is_picture_text(text: Any) -> bool:
     """Whether a JSON value is base64 text that begins like a picture; the text is not decoded here."""
+    if isinstance(text, memoryview):
+        return bytes(text[:16]).decode("latin-1").startswith(_PICTURE_BASE64)
     return isinstance(text, str) and text.isascii() and text.startswith(_PICTURE_BASE64)
 
 

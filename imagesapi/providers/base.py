@@ -48,7 +48,7 @@ class Adapter(Protocol):
         """Make the call and return its pictures, or raise a ProviderError."""
 
     def resume(self, offer: Offer, reference: Mapping[str, Any], deadline: float) -> Answer | None:
-        """The answer of a job submitted before a crash, None while it still runs; raises a ProviderError if it failed."""
+        """The answer of a job submitted before a crash, None while it runs; raises a ProviderError if it failed."""
 
 
 class ProviderError(Exception):

@@ -278,7 +278,7 @@ def _cancel(job: Mapping[str, Any], values: Mapping[str, str], *, deadline: floa
 def _answer(reply: http.Reply, values: Mapping[str, str], *, n: int, deadline: float) -> Answer:
     if not 200 <= reply.status < 300:
         _fail(reply, values)
-    found = _shared.json_object(reply) or {}
+    found = _shared.json_object(reply, pictures_under="url") or {}
     items = found.get("images", [found.get("image")])
     flags = found.get("has_nsfw_concepts")
     if not isinstance(items, list):
@@ -306,13 +306,12 @@ def _answer(reply: http.Reply, values: Mapping[str, str], *, n: int, deadline: f
 
 
 def _picture(address: Any, values: Mapping[str, str], *, deadline: float) -> Picture | None:
-    if not isinstance(address, str):
-        return None
-    comma = address.find(",", 0, 64)
-    if comma > 0 and _DATA_URI.fullmatch(address, 0, comma):
+    head = bytes(address[:64]).decode("latin-1") if isinstance(address, memoryview) else str(address)[:64]
+    comma = head.find(",")
+    if comma > 0 and _DATA_URI.fullmatch(head, 0, comma):
         text = address[comma + 1 :]
         return Picture(b64=text) if _shared.is_picture_text(text) else None
-    if not _may_fetch(address, values):
+    if not isinstance(address, str) or not _may_fetch(address, values):
         return None
     data = _shared.download(address, deadline=deadline)
     return Picture(data=data) if data is not None else None

@@ -192,11 +192,11 @@ def rough(rng: random.Random, *, steps: int, cells: float, octaves: int, ridged:
     return line
 
 
-def grain(image: Image.Image, rng: random.Random, amount: int) -> Image.Image:
+def grain(image: Image.Image, rng: random.Random, strength: int) -> Image.Image:
     """The tooth of paper: hides banding and keeps smooth gradients alive."""
     noise = Image.frombytes("L", image.size, rng.randbytes(image.width * image.height))
-    noise = noise.point([value * (2 * amount + 1) // 256 for value in range(256)])
-    return ImageChops.add(image, Image.merge("RGB", (noise, noise, noise)), 1, -amount)
+    noise = noise.point([value * (2 * strength + 1) // 256 for value in range(256)])
+    return ImageChops.add(image, Image.merge("RGB", (noise, noise, noise)), 1, -strength)
 
 
 def inverted(mask: Image.Image) -> Image.Image:

@@ -61,9 +61,9 @@ def paint(
     image = _SCENES[scene(prompt, seed=seed, variation=variation)](canvas)
     if image.size != size:
         image = image.resize(size, mock_brushes.SMOOTH)
-    amount = _GRAIN.get(detail, _MOST_GRAIN)
-    if amount:
-        image = mock_brushes.grain(image, canvas.rng("grain"), amount)
+    strength = _GRAIN.get(detail, _MOST_GRAIN)
+    if strength:
+        image = mock_brushes.grain(image, canvas.rng("grain"), strength)
     if cut_out:
         image.putalpha(_blob(size, canvas.rng("blob")))
     return image

@@ -86,7 +86,7 @@ def run(call: Call) -> Answer:
 
 def _answer(reply: http.Reply, *, n: int) -> Answer:
     request_id = _shared.word(reply.headers.get("x-request-id"))
-    found = _shared.json_object(reply)
+    found = _shared.json_object(reply, pictures_under="b64_json")
     items = found.get("data") if found is not None else None
     if found is None or found.get("error") or not isinstance(items, list):
         raise BadAnswer("The provider's answer holds no images.", http_status=reply.status, request_id=request_id)

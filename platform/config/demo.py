@@ -17,6 +17,9 @@ from core import money
 
 EMAIL = "demo@example.com"
 CREDIT_NANOS = 5 * money.NANOS_PER_USD
+_FIRST_REQUEST = (
+    '"model": "gpt-image-1", "prompt": "a red fox in the snow at dawn", "size": "1024x1024", "response_format": "url"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +60,4 @@ Your first image:
   curl {settings.BASE_URL}/openai/v1/images/generations \\
     -H "Authorization: Bearer {welcome.api_key}" \\
     -H "Content-Type: application/json" \\
-    -d '{{"model": "gpt-image-1", "prompt": "a red fox in the snow at dawn", "size": "1024x1024", "response_format": "url"}}'"""
+    -d '{{{_FIRST_REQUEST}}}'"""

@@ -14,12 +14,13 @@ from gunicorn import util
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 
-
 def _write_error(sock: socket.socket, status: int, reason: str, message: str) -> None:
     """What gunicorn itself refuses (a broken request line, endless headers) leaves in the API's shape, not as HTML."""
+    if status == 501:  # a transfer coding that we do not know is the caller's to change
+        status, reason = 400, "Bad Request"
     kind = "server_error" if status >= 500 else "invalid_request_error"
     code = "internal_error" if status >= 500 else "invalid_request"
-    text = message[:200] or "Something went wrong on our side."
+    text = f"The request is not valid HTTP: {message[:200]}" if message else "Something went wrong on our side."
     body = orjson.dumps({"error": {"message": text, "type": kind, "param": None, "code": code}})
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -32,7 +33,7 @@ util.write_error = _write_error
 
 bind = [f"{settings.HOST}:{settings.PORT}"]
 proc_name = "pixelpar"
-worker_class = "gthread"
+worker_class = "config.threads.Worker"
 workers = settings.WEB_PROCESSES or os.cpu_count() or 2
 threads = settings.WEB_THREADS
 # Above the threads, or connections wait unseen for a place; idle kept-alive ones count too.
@@ -48,7 +49,8 @@ control_socket_disable = True
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn's heartbeats stay off the disk
+worker_tmp_dir = _SHARED_MEMORY if os.path.isdir(_SHARED_MEMORY) else None
 limit_request_line = 8190
 limit_request_field_size = 16_380
 forwarded_allow_ips = "127.0.0.1,::1" if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ""

@@ -23,7 +23,8 @@ DEVELOPMENT = ENV.bool("DEVELOPMENT", default=True)
 HOST = ENV.str("HOST", default="127.0.0.1")
 PORT = ENV.int("PORT", default=8000)
 DATA_DIR = Path(ENV.str("DATA_DIR", default=str(ROOT / "var"))).absolute()
-BASE_URL = ENV.str("BASE_URL", default=f"http://{HOST if HOST not in ('0.0.0.0', '::') else '127.0.0.1'}:{PORT}")
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognised here, chosen by the operator
+BASE_URL = ENV.str("BASE_URL", default=f"http://{'127.0.0.1' if HOST in _EVERYWHERE else HOST}:{PORT}")
 
 
 def _development_secret(name: str) -> str:
@@ -81,9 +82,11 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "core.middleware.api_errors",
     "core.middleware.request_id",
+    "core.middleware.one_host",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "ui.middleware.private_pages",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -138,6 +141,9 @@ def _database(url: str, role: str) -> dict[str, Any]:
             # Opened on first use, so after the fork; a connection goes back at the end of each statement that counts.
             "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "max_waiting": 0},
             "application_name": "pixelpar",
+            # The hot statements are prepared and touch single rows: planning them anew each time costs more than
+            # running them, and compiling them more still.
+            "options": "-c plan_cache_mode=force_generic_plan -c jit=off",
         },
     }
 
@@ -236,7 +242,6 @@ USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
 WHITENOISE_USE_FINDERS = True
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ class _Child:
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches us alone, and we end them in order
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - we have no threads
         )
 
 
@@ -57,6 +58,18 @@ def _end_with_parent() -> None:
 
 class _Stop(Exception):
     """Somebody asked us to stop."""
+
+
+def port_is_free() -> bool:
+    """Whether the web server will get its address; gunicorn itself tries for five seconds and says so ten times."""
+    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.HOST, settings.PORT))
+        except OSError:
+            return False
+        return True
 
 
 def run(say: Say, *, server: database.Server | None, greet: Callable[[], object]) -> None:

@@ -13,14 +13,17 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from psycopg_pool import PoolTimeout, TooManyRequests
 from rest_framework import exceptions as drf
 
-from core import errors
+from core import bigjson, errors
 
 log = structlog.get_logger(__name__)
+
+# Deeper than any honest body, and shallow enough for every recursive reader and writer behind us.
+LEVELS_MAX = 32
 
 
 def render(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
     """A JSON answer; private by default, since what the API says depends on who asks."""
-    response = HttpResponse(orjson.dumps(document), status=status, content_type="application/json")
+    response = HttpResponse(bigjson.dumps(document), status=status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     for name, value in (headers or {}).items():
         response.headers[name] = value
@@ -73,13 +76,17 @@ def read_body(request: HttpRequest) -> bytes:
     except ValueError:
         declared_bytes = 0
     if declared_bytes > limit_bytes:
-        raise errors.BodyTooLarge(f"The body has {declared_bytes} bytes; JSON here may have {limit_bytes}.")
+        raise errors.BodyTooLarge(f"The body is larger than the {limit_bytes} bytes that JSON here may have.")
     try:
         body = request.body
     except RequestDataTooBig as error:
-        raise errors.BodyTooLarge(f"JSON here may have {limit_bytes} bytes.") from error
+        raise errors.BodyTooLarge(
+            f"The body is larger than the {limit_bytes} bytes that JSON here may have."
+        ) from error
     except UnreadablePostError as error:
         raise errors.MalformedBody("The body ended before it was complete.") from error
+    if len(body) < declared_bytes:
+        raise errors.MalformedBody(f"The body ended after {len(body)} of the {declared_bytes} bytes it declared.")
     return body
 
 
@@ -90,8 +97,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         reason = str(error)
         if "recursion" in reason:
-            reason = "it is nested more than 1 024 levels deep"
+            reason = f"it is nested deeper than the {LEVELS_MAX} levels that are taken"
         raise errors.MalformedBody(f"The body is not valid JSON: {reason}.") from error
     if not isinstance(document, dict):
-        raise errors.MalformedBody("The body must be a JSON object, such as {\"prompt\": \"a red fox\"}.")
+        raise errors.MalformedBody('The body must be a JSON object, such as {"prompt": "a red fox"}.')
     return document

@@ -52,6 +52,9 @@ log_min_error_statement = panic
 """
 
 
+_Command = list[str | Path]
+
+
 class DatabaseError(Exception):
     """The embedded server could not be set up or started; the message says what to do."""
 
@@ -74,7 +77,7 @@ class Server:
     account: Account | None
     moved_because: str
 
-    def parameters(self, role: str, name: str = NAME) -> dict[str, str]:
+    def parameters(self, role: str, name: str = NAME) -> dict[str, Any]:
         """What psycopg needs to reach it as a role."""
         return {"host": str(self.sockets), "user": role, "dbname": name}
 
@@ -154,7 +157,7 @@ def _make_folder(path: Path, account: Account | None, *, mode: int) -> None:
             raise DatabaseError(f"{path} exists and is not a folder of ours") from None
 
 
-def _run(server: Server, command: list[str | Path], *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def _run(server: Server, command: _Command, *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run one of PostgreSQL's programs as the right account, from a folder that account may stand in."""
     options: dict[str, Any] = {}
     if server.account is not None:
@@ -223,7 +226,7 @@ def _initialise(server: Server, binaries: Path) -> None:
     unfinished = server.data.with_name("postgres.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     _make_folder(unfinished, server.account, mode=0o700)
-    command = [binaries / "initdb", "--pgdata", unfinished, "--username", OWNER_ROLE, "--auth", "trust"]
+    command: _Command = [binaries / "initdb", "--pgdata", unfinished, "--username", OWNER_ROLE, "--auth", "trust"]
     command += ["--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"]
     done = _run(server, command)
     if done.returncode:
@@ -245,7 +248,7 @@ def _launch(server: Server, binaries: Path) -> None:
         for path in (include, main):
             os.chown(path, server.account.uid, server.account.gid)
     _clear_stale(server)
-    command = [binaries / "pg_ctl", "start", "--pgdata", server.data, "--log", log, "--wait", "--silent"]
+    command: _Command = [binaries / "pg_ctl", "start", "--pgdata", server.data, "--log", log, "--wait", "--silent"]
     done = _run(server, [*command, "--timeout", str(_START_TIMEOUT_S)], timeout_s=_START_TIMEOUT_S + 10)
     if done.returncode or not running(server):
         tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
@@ -266,7 +269,7 @@ def _prepare(server: Server) -> None:
     """The application's role and the database, when they are missing."""
     with psycopg.connect(**server.parameters(OWNER_ROLE, "postgres"), autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APP_ROLE]).fetchone():
-            connection.execute(f"CREATE ROLE {APP_ROLE} LOGIN")  # noqa: S608 - a constant
+            connection.execute(f"CREATE ROLE {APP_ROLE} LOGIN")
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [NAME]).fetchone():
             connection.execute(f"CREATE DATABASE {NAME}")
 

@@ -1,4 +1,4 @@
-"""Outbound calls: pooled `requests` sessions with a deadline, a size limit, and a plain answer to "was it sent?"."""
+"""Outbound calls: pooled `requests` connections with a deadline, a size limit, and a plain answer to "was it sent?"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -207,28 +206,18 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # no proxies or .netrc from the environment: keys go only where the settings say
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one call leaves nothing to the next
-    adapter = _Adapter(pool_connections=32, pool_maxsize=_POOL_CONNECTIONS, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    session.headers.clear()
-    return session
-
-
-_shared: tuple[int, requests.Session] | None = None
+_shared: tuple[int, _Adapter] | None = None
 _shared_lock = threading.Lock()
 
 
-def _pooled() -> requests.Session:
-    """One session a process: connections are kept between calls, never across a fork."""
+def _adapter() -> _Adapter:
+    """One set of pools a process: connections are kept between calls, never across a fork."""
     global _shared
     if _shared is None or _shared[0] != os.getpid():
         with _shared_lock:
             if _shared is None or _shared[0] != os.getpid():
-                _shared = (os.getpid(), _session())
+                made = _Adapter(pool_connections=32, pool_maxsize=_POOL_CONNECTIONS, max_retries=0)
+                _shared = (os.getpid(), made)
     return _shared[1]
 
 
@@ -268,14 +257,20 @@ def _exchange(
     body: bytes | None,
 ) -> Reply:
     remaining_s = max(progress.deadline - time.monotonic(), 0.001)
-    response = _pooled().request(
-        method,
-        url,
-        data=body,
+    # Past the session's own layer (environment, cookies, redirects, hooks), none of which is wanted here.
+    prepared = requests.PreparedRequest()
+    prepared.prepare(
+        method=method,
+        url=url,
         headers={"Accept-Encoding": "identity", "User-Agent": "pixelpar", **(headers or {})},
-        timeout=(min(CONNECT_TIMEOUT_S, remaining_s), remaining_s),
-        allow_redirects=False,
+        data=body,
+    )
+    response = _adapter().send(
+        prepared,
         stream=True,
+        timeout=(min(CONNECT_TIMEOUT_S, remaining_s), remaining_s),
+        verify=True,
+        proxies={},
     )
     try:
         if response.status_code < 200:  # an interim answer: the real one would reach the connection's next user

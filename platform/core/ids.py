@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import time
@@ -11,6 +12,9 @@ import uuid
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _ENCODED_LENGTH = 26
+# The standard library's base 32 speaks RFC 4648's alphabet, in groups of 40 bits.
+_FROM_RFC = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _ALPHABET.encode())
+_GROUPED_BYTES = 20
 
 
 def new() -> uuid.UUID:
@@ -24,11 +28,8 @@ def new() -> uuid.UUID:
 
 def public(prefix: str, value: uuid.UUID) -> str:
     """The word shown outside, `prefix` + `_` + 26 characters that sort as the UUID does."""
-    number, letters = value.int, []
-    for _ in range(_ENCODED_LENGTH):
-        number, rest = divmod(number, 32)
-        letters.append(_ALPHABET[rest])
-    return f"{prefix}_{''.join(reversed(letters))}"
+    grouped = base64.b32encode(value.int.to_bytes(_GROUPED_BYTES, "big")).translate(_FROM_RFC)
+    return f"{prefix}_{grouped[-_ENCODED_LENGTH:].decode()}"
 
 
 def parse(prefix: str, word: str) -> uuid.UUID | None:

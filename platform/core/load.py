@@ -10,6 +10,8 @@ from django.conf import settings
 
 from core import errors
 
+_RETRY_AFTER_S = 2
+
 _lock = threading.Lock()
 _in_flight = 0
 
@@ -20,7 +22,7 @@ def slot() -> Iterator[None]:
     global _in_flight
     with _lock:
         if _in_flight >= settings.IN_FLIGHT_LIMIT:
-            raise errors.Overloaded("The server is working on as many images as it can. Try again.", retry_after_s=2)
+            raise refusal()
         _in_flight += 1
     try:
         yield
@@ -32,3 +34,15 @@ def slot() -> Iterator[None]:
 def in_flight() -> int:
     """How many places are taken."""
     return _in_flight
+
+
+def is_full() -> bool:
+    """Whether `slot` would refuse just now."""
+    return _in_flight >= settings.IN_FLIGHT_LIMIT
+
+
+def refusal() -> errors.Overloaded:
+    """What a caller is told who finds no place."""
+    return errors.Overloaded(
+        "The server is working on as many images as it can. Try again.", retry_after_s=_RETRY_AFTER_S
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 
 from core import api, errors, ids
@@ -39,6 +40,20 @@ def request_id(get_response: GetResponse) -> GetResponse:
         response = get_response(request)
         response.headers.setdefault("x-request-id", word)
         return response
+
+    return middleware
+
+
+def one_host(get_response: GetResponse) -> GetResponse:
+    """Refuse a request line that names another host than the Host header: two readers would see two requests."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        target = request.META.get("RAW_URI", "/")  # the request line's, as gunicorn read it
+        if not target.startswith(("/", "*")):
+            authority = target.partition("://")[2].partition("/")[0]
+            if authority != request.META.get("HTTP_HOST"):
+                raise DisallowedHost("the request line names another host than the Host header")
+        return get_response(request)
 
     return middleware
 

@@ -1,33 +1,51 @@
-"""Hand-written statements for the paths where every round trip counts: prepared once, one trip, connection given back."""
+"""Hand-written statements where every round trip counts: prepared once, one trip, connection given back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import psycopg
-from django.db import connection, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 
 def row(statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Run one statement and return its first row; outside a transaction the connection goes back to the pool at once.
 
-    Values travel apart from the statement. Raises Django's database errors.
+    Values travel apart from the statement, so the server keeps its plan. Raises Django's database errors.
     """
-    wrapper: BaseDatabaseWrapper = connection
-    try:
-        wrapper.ensure_connection()
-        with wrapper.wrap_database_errors:
-            # Django's own cursors write values into the text on our side; the plain one lets the server keep the plan.
-            with psycopg.Cursor(wrapper.connection) as cursor:
-                cursor.execute(statement, parameters, prepare=True)
-                return cursor.fetchone() if cursor.description else None
-    finally:
-        give_back()
+    wrapper = cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
+    if wrapper.connection is not None:  # inside a transaction, or where the ORM has just been at work
+        try:
+            with wrapper.wrap_database_errors:
+                return _run(wrapper.connection, statement, parameters)
+        finally:
+            give_back()
+    with wrapper.wrap_database_errors:
+        pool = wrapper.pool
+        pool.open()
+        # Straight from the pool: setting up Django's wrapper around it costs as much as a small statement.
+        borrowed = pool.getconn()
+        try:
+            return _run(borrowed, statement, parameters)
+        finally:
+            pool.putconn(borrowed)
+
+
+def _run(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    with psycopg.Cursor(raw) as cursor:
+        cursor.execute(statement, parameters, prepare=True)
+        return cursor.fetchone() if cursor.description else None
+
+
+def end_pool() -> None:
+    """Close this process's connections; the next use opens new ones."""
+    connection.close()
+    cast(DatabaseWrapper, connection).close_pool()
 
 
 def give_back() -> None:
     """Return this thread's connection to the pool, unless a transaction is open on it."""
-    if not transaction.get_connection().in_atomic_block:
+    if not connection.in_atomic_block:
         connection.close()

@@ -1,4 +1,4 @@
-"""What wraps every page, and no API answer."""
+"""What wraps every page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def private_pages(get_response: GetResponse) -> GetResponse:
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if settings.SESSION_COOKIE_NAME in request.COOKIES or response.cookies:
-            response.headers["Cache-Control"] = "no-store, private"
+            response.headers.setdefault("Cache-Control", "no-store, private")
         return response
 
     return middleware

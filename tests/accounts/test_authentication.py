@@ -40,7 +40,7 @@ class _Probe(APIView):
         return HttpResponse(request.auth.key_public_id)
 
 
-def _ask(path: str = "/v1/probe", **extra: str) -> HttpResponse:
+def _ask(path: str = "/v1/probe", **extra: Any) -> HttpResponse:
     request: HttpRequest = APIRequestFactory().get(path, **extra)
     return _Probe.as_view()(request)
 

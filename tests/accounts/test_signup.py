@@ -144,7 +144,7 @@ def test_it_sends_links_to_this_server_whatever_the_host_header_says(client: Cli
     )
     client.post("/accounts/password/reset/", {"email": "dora@example.com"}, headers={"Host": "evil.example"})
     assert len(mail.outbox) == 2
-    assert "evil.example" not in "".join(message.body + message.subject for message in mail.outbox)
+    assert "evil.example" not in "".join(f"{message.subject}{message.body}" for message in mail.outbox)
 
 
 def test_it_answers_a_wrong_password_and_an_unknown_person_alike(alice: User) -> None:
@@ -183,7 +183,7 @@ def test_it_changes_the_session_at_login(alice: User) -> None:
     session = client.session
     session["before"] = True
     session.save()
-    planted = session.session_key
+    planted = str(session.session_key)
     client.cookies["sessionid"] = planted
     assert _log_in(client, "alice@example.com").status_code == 302
     assert client.session.session_key != planted

@@ -9,29 +9,11 @@ from django.db import DatabaseError, connection, transaction
 
 from accounts.models import Organization
 from billing import ledger
-from billing.models import Account, AccountKind, Hold, Limit, Transfer
+from billing.models import Account, Hold, Limit, Transfer
 from core import ids, money
+from tests.money import fund
 
 DOLLAR = money.NANOS_PER_USD
-
-
-def fund(organization: Organization, *, promo_nanos: int = 0, wallet_nanos: int = 0) -> None:
-    """Promo by a grant; wallet by the row a top-up will write."""
-    if promo_nanos:
-        ledger.grant(organization.pk, amount_nanos=promo_nanos, reason="test", reference=ids.new())
-    if wallet_nanos:
-        clearing, _ = Account.objects.get_or_create(kind=AccountKind.STRIPE_CLEARING, organization=None)
-        wallet, _ = Account.objects.get_or_create(kind=AccountKind.WALLET, organization=organization)
-        Transfer.objects.create(
-            debit_account=clearing,
-            credit_account=wallet,
-            amount_nanos=wallet_nanos,
-            kind="top_up",
-            reference_type="top_up",
-            reference_id=ids.new(),
-        )
-        wallet.posted_nanos += wallet_nanos
-        wallet.save()
 
 
 def hold(organization: Organization, amount_nanos: int, **more: object) -> tuple[uuid.UUID, ledger.Verdict]:
@@ -151,7 +133,8 @@ def test_every_limit_must_fit_or_none_is_taken(organization: Organization) -> No
     hold_id, verdict = hold(organization, 60, key_id=7)
     assert verdict.held
     refused = hold(organization, 60, key_id=7)[1]
-    assert (refused.verdict, refused.limit_scope, refused.limit_window, refused.limit_cap) == ("limit", "key", "day", 100)
+    limit = (refused.limit_scope, refused.limit_window, refused.limit_cap)
+    assert (refused.verdict, limit) == ("limit", ("key", "day", 100))
     assert refused.available_nanos == 40
     ledger.settle(hold_id, cost_nanos=10, provider="openai")
     assert hold(organization, 90, key_id=7)[1].held

@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from config import demo, supervisor
-from core import database
+from core import database, sql
 from imagesapi import catalog
 
 
@@ -22,11 +22,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         server = settings.EMBEDDED_DATABASE
+        if not supervisor.port_is_free():
+            raise CommandError(
+                f"{settings.HOST}:{settings.PORT} is in use or not ours to take: stop what listens there, "
+                "or set PORT (and HOST) to another one."
+            )
         try:
             if server is not None:
                 self._say("starting PostgreSQL")
                 database.start(server, self._say)
-            self.check(display_num_errors=True)
+            self.check()
             self._prepare()
             supervisor.run(self._say, server=server, greet=self._greet)
         except database.DatabaseError as error:
@@ -46,16 +51,13 @@ class Command(BaseCommand):
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
         if missing:
             self._say(f"applying {len(missing)} migrations")
-            connection.close()
-            connection.close_pool()
+            sql.end_pool()
             call_command("migrate", verbosity=0, interactive=False)
-        loaded = catalog.load()
-        if loaded:
+        if catalog.load().changes:
             self._say("loaded the catalogue")
         self._welcome = demo.create() if settings.DEVELOPMENT else None
-        connection.close()
         # Web processes open pools of their own; this one's would only take connections away from them.
-        connection.close_pool()
+        sql.end_pool()
 
     def _greet(self) -> None:
         if self._welcome is not None:

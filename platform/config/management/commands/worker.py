@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand
+from procrastinate import PsycopgConnector
 
 from core import sql
 from imagesapi import recovery
@@ -47,11 +48,14 @@ def _recover(stopping: threading.Event) -> None:
 
 async def _work() -> None:
     """procrastinate's worker; its synchronous tasks run in asyncio's default executor, so that bounds them."""
-    from procrastinate.contrib.django import app
+    from procrastinate.contrib.django import app  # noqa: PLC0415 - needs the app registry
+    from procrastinate.contrib.django.utils import connector_params  # noqa: PLC0415
 
     concurrency = 2
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=concurrency))
-    async with app.with_connector(app.connector.get_worker_connector()).open_async() as worker_app:
+    # Its listener, its fetching and its bookkeeping; jobs themselves use Django's own connections.
+    connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=3)
+    async with app.with_connector(connector).open_async() as worker_app:
         worker = asyncio.create_task(
             worker_app.run_worker_async(concurrency=concurrency, install_signal_handlers=False)
         )

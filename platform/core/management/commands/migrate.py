@@ -9,6 +9,8 @@ from django.core.management import call_command
 from django.core.management.commands import migrate
 from django.db import connection
 
+from core import sql
+
 # Only the ledger's functions write these; the application's role reads them.
 JOURNALS = ("billing_account", "billing_hold", "billing_holdlimit", "billing_limituse", "billing_transfer")
 
@@ -19,8 +21,7 @@ class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         owner = settings.DATABASE_OWNER
         if owner["USER"] != connection.settings_dict["USER"]:
-            connection.close()
-            connection.close_pool()
+            sql.end_pool()
             for name in ("USER", "PASSWORD", "HOST", "PORT"):
                 connection.settings_dict[name] = owner.get(name, "")
         super().handle(*args, **options)

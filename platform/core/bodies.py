@@ -1,0 +1,39 @@
+"""Bodies sent in chunks: read whole, with a limit, before Django, which only knows bodies of a declared length."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+_IN_MEMORY_BYTES = 256 * 1024
+_STEP_BYTES = 64 * 1024
+
+
+def measured(application: Application, *, max_bytes: int) -> Application:
+    """The same application, to which a chunked body looks like any other.
+
+    Of a body above `max_bytes` one byte more than that is handed on, so that whoever reads it refuses it as too large.
+    """
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if "chunked" not in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+            return application(environ, start_response)
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as body:
+            size_bytes = _copy(environ["wsgi.input"], body, max_bytes + 1)
+            body.seek(0)
+            del environ["HTTP_TRANSFER_ENCODING"]
+            environ.update({"wsgi.input": body, "CONTENT_LENGTH": str(size_bytes)})
+            return application(environ, start_response)
+
+    return wrapped
+
+
+def _copy(source: Any, target: BinaryIO | Any, most_bytes: int) -> int:
+    size_bytes = 0
+    while size_bytes < most_bytes and (part := source.read(min(_STEP_BYTES, most_bytes - size_bytes))):
+        target.write(part)
+        size_bytes += len(part)
+    return size_bytes

@@ -1,0 +1,14 @@
+import OpenAI from "openai";
+
+const client = new OpenAI({
+  baseURL: "http://127.0.0.1:8000/openai/v1",
+  apiKey: "YOUR_API_KEY",
+});
+
+const response = await client.images.generate({
+  model: "gpt-image-1",
+  prompt: "A serene mountain landscape at sunset",
+  size: "1024x1024",
+});
+
+console.log(response.data[0].url);

@@ -1,0 +1,81 @@
+"""What tests of the images API's views share: fake providers with keys, money to spend, and a client with a key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import Organization
+from billing import ledger
+from billing.models import Hold, Transfer
+from core import ids, money
+from imagesapi import catalog
+from imagesapi.models import Attempt, Generation
+from tests.fakes.providers import FAL_KEY, OPENAI_KEY, ProviderFake
+from tests.people import IssuedKey
+
+GENERATIONS = "/openai/v1/images/generations"
+ASKED = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
+
+
+class Caller:
+    """A developer's program: posts to images/generations with a key."""
+
+    def __init__(self, key: IssuedKey) -> None:
+        self.key = key
+        self.client = Client(raise_request_exception=False, headers=key.headers)
+
+    def send(self, body: Any, *, content_type: str = "application/json", path: str = GENERATIONS, **more: Any) -> Any:
+        """Bytes go as they are, anything else as JSON."""
+        return self.client.post(path, body, content_type=content_type, **more)
+
+    def ask(self, **changes: Any) -> Any:
+        """A request that is fine but for what is changed."""
+        return self.send({**ASKED, **changes})
+
+
+@pytest.fixture
+def no_provider_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of a fresh clone; the snapshot of the catalogue is read anew, now and afterwards."""
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "FAL_", "MOCK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(catalog, "_current", None)
+    yield
+    catalog._current = None
+
+
+@pytest.fixture
+def providers(fake: ProviderFake, no_provider_keys: None, monkeypatch: pytest.MonkeyPatch) -> ProviderFake:
+    """openai and fal are configured and reach the fakes."""
+    monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    monkeypatch.setenv("FAL_KEY", FAL_KEY)
+    monkeypatch.setenv("FAL_RUN_URL", fake.fal_run_url)
+    monkeypatch.setenv("FAL_QUEUE_URL", fake.fal_queue_url)
+    return fake
+
+
+@pytest.fixture
+def credit(organization: Organization) -> int:
+    """Alice's organization has five dollars, here in nanos."""
+    amount_nanos = 5 * money.NANOS_PER_USD
+    ledger.grant(organization.pk, amount_nanos=amount_nanos, reason="test", reference=ids.new())
+    return amount_nanos
+
+
+@pytest.fixture
+def caller(api_key: IssuedKey, credit: int, providers: ProviderFake) -> Caller:
+    return Caller(api_key)
+
+
+def assert_nothing_happened(fake: ProviderFake) -> None:
+    """No hold, no generation, no provider call, no money moved but the grant."""
+    assert fake.calls == 0
+    assert not Hold.objects.exists()
+    assert not Generation.objects.exists()
+    assert not Attempt.objects.exists()
+    assert not Transfer.objects.exclude(kind="grant").exists()

@@ -1,0 +1,100 @@
+"""The project's own files, read and parsed once, for the tests that hold the house to its rules."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("accounts", "billing", "imagesapi", "platform/config", "platform/core", "platform/ui", "platform/web")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One Python file; `path` is relative to the root, with slashes."""
+
+    path: str
+    text: str
+    tree: ast.Module
+
+
+def _ignored(path: Path) -> bool:
+    """Whether git would not see it, by the plain patterns of our .gitignore."""
+    patterns = (ROOT / ".gitignore").read_text().split()
+    inside = path.relative_to(ROOT)
+    names = [".git", *(pattern.rstrip("/") for pattern in patterns)]
+    return any(
+        fnmatch.fnmatch(part, name) or fnmatch.fnmatch(str(inside), name) or str(inside).startswith(f"{name}/")
+        for name in names
+        for part in inside.parts
+    )
+
+
+@functools.cache
+def files() -> tuple[Path, ...]:
+    """Every file of the project, none of what is generated."""
+    return tuple(sorted(_walk(ROOT)))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if _ignored(path):
+            continue
+        if path.is_dir():
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def top_level() -> set[str]:
+    """The names in the root, none of what is generated."""
+    return {path.relative_to(ROOT).parts[0] for path in files()}
+
+
+@functools.cache
+def modules() -> tuple[Module, ...]:
+    """Every Python file, the tests among them."""
+    found = []
+    for path in files():
+        if path.suffix == ".py":
+            text = path.read_text()
+            found.append(Module(path=path.relative_to(ROOT).as_posix(), text=text, tree=ast.parse(text)))
+    return tuple(found)
+
+
+@functools.cache
+def product(*, migrations: bool = False) -> tuple[Module, ...]:
+    """What runs in production: manage.py and the rooms."""
+    return tuple(
+        module
+        for module in modules()
+        if (module.path == "manage.py" or module.path.startswith(tuple(f"{room}/" for room in ROOMS)))
+        and (migrations or "/migrations/" not in module.path)
+    )
+
+
+def imports(module: Module) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything a module imports; `from a import b` is `a.b`."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
+
+
+def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function and method of a module, also the nested ones."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
+    """Every call with the name that is called, dotted as it is written."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)

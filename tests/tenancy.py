@@ -1,0 +1,385 @@
+"""The ground of the isolation sweep: what every address is, who may ask, and two organizations with real things."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from django.apps import apps
+from django.db import connection, models
+from django.test import Client
+from django.urls import URLPattern, URLResolver, reverse
+from django.utils import timezone
+
+from accounts import keys, organizations, users
+from accounts.models import ApiKey, Organization, Role, User
+from billing import ledger
+from core import ids
+from tests.people import IssuedKey, issue, sign_in
+
+# --- the addresses ----------------------------------------------------------------------------------------------------
+
+EVERYONE = frozenset(Role.values)
+MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+PROMPT = "a lighthouse of {tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one address is: who may use each of its methods, and which kinds of ids it takes where."""
+
+    # public: anybody. page: members, by role. api: keys. link: keys, or whoever has a signed link.
+    kind: Literal["public", "page", "api", "link"]
+    methods: Mapping[str, frozenset[str]]
+    path_ids: Mapping[str, str] = field(default_factory=dict)
+    query_ids: Mapping[str, str] = field(default_factory=dict)
+    body_ids: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    # A list, which must show the asker's own things of this kind and nobody else's.
+    lists: str | None = None
+
+    @property
+    def takes_ids(self) -> bool:
+        return bool(self.path_ids or self.body_ids)
+
+    @property
+    def names_an_object(self) -> bool:
+        """Whether it takes an id of something that one organization has and another has not."""
+        return self.takes_ids and "model" not in self.path_ids.values()
+
+
+def _api(**more: Any) -> Route:
+    return Route("api", {"GET": frozenset()}, **more)
+
+
+_GENERATIONS = Route(
+    "api",
+    {"POST": frozenset()},
+    body={"model": "mock-image", "prompt": "a red fox", "size": "16x16", "response_format": "url"},
+)
+_CONTENT = Route("link", {"GET": frozenset()}, path_ids={"word": "image"})
+
+ROUTES: dict[str, Route] = {
+    "generations_op": _GENERATIONS,
+    "generations_v1": _GENERATIONS,
+    "image_content_op": _CONTENT,
+    "image_content_v1": _CONTENT,
+    "models_op": _api(),
+    "models_v1": _api(),
+    "model_op": _api(path_ids={"name": "model"}),
+    "model_v1": _api(path_ids={"name": "model"}),
+    "requests": _api(query_ids={"starting_after": "request", "ending_before": "request"}, lists="request"),
+    "request": _api(path_ids={"word": "request"}),
+    "balance": _api(lists="balance"),
+    "accounts:keys": Route("page", {"GET": EVERYONE, "POST": MAKERS}, body={"name": "made by the sweep"}, lists="key"),
+    "accounts:key-revoke": Route("page", {"POST": MAKERS}, path_ids={"public_id": "key"}),
+    "accounts:switch": Route("page", {"POST": EVERYONE}, body_ids={"organization": "organization"}),
+    "web:landing": Route("public", {"GET": EVERYONE}),
+    "web:overview": Route("page", {"GET": EVERYONE}, lists="balance"),
+}
+# Whole rooms of others' views, by the prefix of their addresses and the package their code must come from.
+GROUPS = {"accounts/": "allauth."}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One leaf of the URL table."""
+
+    name: str
+    pattern: str
+    view: Callable[..., Any]
+
+    @property
+    def group(self) -> str | None:
+        module = getattr(self.view, "view_class", self.view).__module__
+        return next((p for p, code in GROUPS.items() if self.pattern.startswith(p) and module.startswith(code)), None)
+
+
+def addresses(resolver: URLResolver, *, namespace: str = "", prefix: str = "") -> Iterator[Address]:
+    """Every leaf below a resolver, at whatever depth."""
+    for entry in resolver.url_patterns:
+        pattern = f"{prefix}{entry.pattern}"
+        if isinstance(entry, URLPattern):
+            yield Address(f"{namespace}{entry.name or ''}", pattern, entry.callback)
+        else:
+            inner = f"{namespace}{entry.namespace}:" if entry.namespace else namespace
+            yield from addresses(entry, namespace=inner, prefix=pattern)
+
+
+def unknown(resolver: URLResolver) -> list[str]:
+    """What the table lacks or has too much, each with what to do."""
+    found = [address for address in addresses(resolver) if address.group is None]
+    names = [address.name for address in found]
+    complaints = [
+        f"/{address.pattern} has the name {address.name!r}, which the isolation sweep does not know: add it to ROUTES "
+        "in tests/tenancy.py, saying whether it is public, a page (for which roles), api or link, and which of its "
+        "parameters take which kind of id (a new kind of id goes into KINDS with the object that has one)."
+        for address in found
+        if address.name not in ROUTES
+    ]
+    complaints += [
+        f"two addresses are called {name!r}: reverse finds one only" for name in names if names.count(name) > 1
+    ]
+    return complaints + [f"{name!r} is in ROUTES and no address any more" for name in ROUTES if name not in names]
+
+
+# --- the rows ---------------------------------------------------------------------------------------------------------
+
+_MINE = "organization_id = %(id)s"
+_MEMBERS = "IN (SELECT user_id FROM accounts_membership WHERE organization_id = %(id)s)"
+_ACCOUNTS = "IN (SELECT id FROM billing_account WHERE organization_id = %(id)s)"
+# Which rows of each model are an organization's.
+OWNED = {
+    "accounts.Organization": "id = %(id)s",
+    "accounts.User": f"id {_MEMBERS}",
+    "account.EmailAddress": f"user_id {_MEMBERS}",
+    "accounts.Membership": _MINE,
+    "accounts.ApiKey": _MINE,
+    "billing.Account": _MINE,
+    "billing.Hold": _MINE,
+    "billing.Limit": _MINE,
+    "billing.LimitUse": f"limit_id IN (SELECT id FROM billing_limit WHERE {_MINE})",
+    "billing.HoldLimit": f"hold_id IN (SELECT id FROM billing_hold WHERE {_MINE})",
+    "billing.Transfer": f"(debit_account_id {_ACCOUNTS} OR credit_account_id {_ACCOUNTS})",
+    "imagesapi.Generation": _MINE,
+    "imagesapi.Attempt": f"generation_id IN (SELECT id FROM imagesapi_generation WHERE {_MINE})",
+    "imagesapi.Image": _MINE,
+}
+# The operator's, the framework's, or nobody's.
+SHARED = frozenset(
+    ("imagesapi.Provider", "imagesapi.ProviderSecret", "imagesapi.Model", "imagesapi.Offer", "imagesapi.PriceLine")
+    + ("imagesapi.CatalogVersion", "auth.Permission", "auth.Group", "contenttypes.ContentType", "sessions.Session")
+    + ("account.EmailConfirmation", "procrastinate.ProcrastinateWorker", "procrastinate.ProcrastinateJob")
+    + ("procrastinate.ProcrastinateEvent", "procrastinate.ProcrastinatePeriodicDefer")
+)
+
+
+def unknown_models() -> list[str]:
+    """Models of which the digest does not know whose rows they are."""
+    found: list[type[models.Model]] = list(apps.get_models())
+    return [model._meta.label for model in found if model._meta.label not in OWNED.keys() | SHARED]
+
+
+def digest(organization: Organization) -> dict[str, str]:
+    """Every row of an organization, as one digest a table."""
+    parts = [
+        f"SELECT '{label}', md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) "
+        f"FROM {apps.get_model(label)._meta.db_table} t WHERE {condition}"
+        for label, condition in OWNED.items()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts), {"id": organization.pk})
+        return dict(cursor.fetchall())
+
+
+# --- the people and their things --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Tenant:
+    """An organization, its people by role, and the public word of one real thing of every kind."""
+
+    organization: Organization
+    people: dict[str, User]
+    key: IssuedKey
+    words: dict[str, str]
+    picture: bytes
+    link: str
+    secrets: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Somebody, with whatever they prove themselves with."""
+
+    name: str
+    kind: Literal["visitor", "member", "key", "dead key"]
+    client: Client
+    tenant: Tenant | None = None
+    role: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    refused_with: int = 401
+
+
+# A word of each kind that was never given out.
+KINDS: dict[str, Callable[[], str]] = {
+    "request": lambda: ids.public("req", ids.new()),
+    "image": lambda: ids.public("img", ids.new()),
+    "key": ApiKey.new_public_id,
+    "organization": lambda: f"nobody-{ids.token(6)}",
+    "model": lambda: f"no-model-{ids.token(6)}",
+    "balance": lambda: "0.000000001",
+}
+# What a key may be made with; scopes become further entries, and each is swept like a key of its own.
+KEYS: dict[str, Mapping[str, Any]] = {"full": {}}
+
+
+def missing() -> dict[str, str]:
+    """One word of each kind that names nothing."""
+    return {kind: make() for kind, make in KINDS.items()}
+
+
+def build_tenant(name: str, *, dollars: str) -> Tenant:
+    """An organization with five people, money, two keys, a request and its image, all made through the product."""
+    slug = name.lower()
+    people = {role: users.create_verified(f"{role}@{slug}.example", name=f"{role} at {name}") for role in Role.values}
+    organization = organizations.create(name, owner=people[Role.OWNER])
+    for role, person in people.items():
+        organizations.add_member(organization, user=person, role=role)
+    ledger.grant(
+        organization.pk, amount_nanos=int(dollars.replace(".", "")) * 1000, reason="sweep", reference=ids.new()
+    )
+    key = issue(organization, created_by=people[Role.OWNER], name=f"key of {name}")
+    listed = issue(organization, created_by=people[Role.OWNER], name=f"second key of {name}")
+    body = {
+        "model": "mock-image",
+        "size": "16x16",
+        "response_format": "url",
+        "prompt": PROMPT.format(tenant=name),
+        "user": f"user-of-{slug}",
+        "metadata": {"order": f"order-of-{slug}"},
+    }
+    answer = Client().post("/v1/images/generations", body, content_type="application/json", headers=key.headers)
+    assert answer.status_code == 200, answer.content
+    document = answer.json()
+    link = document["data"][0]["url"].removeprefix("http://127.0.0.1:8000")
+    words = {
+        "request": document["id"],
+        "image": link.split("/")[4],
+        "key": listed.row.public_id,
+        "organization": organization.slug,
+        "model": "mock-image",
+        "balance": dollars,
+    }
+    picture = read(Client().get(link))
+    texts = [name, slug, *(person.email for person in people.values()), key.row.public_id, key.raw, listed.raw]
+    texts += [word for kind, word in words.items() if kind != "model"]
+    return Tenant(organization, people, key, words, picture, link, (*(text.encode() for text in texts), picture))
+
+
+def build_askers(tenants: list[Tenant], suspended: Organization) -> list[Asker]:
+    """Nobody, a person without organization, every role and kind of key of each tenant, and keys that have ended."""
+    outsider = users.create_verified("outsider@elsewhere.example")
+    askers = [
+        Asker("a visitor", "visitor", Client()),
+        Asker("somebody without an organization", "member", sign_in(outsider)),
+    ]
+    for tenant in tenants:
+        slug = tenant.organization.slug
+        for role, person in tenant.people.items():
+            askers.append(Asker(f"{role} of {slug}", "member", sign_in(person), tenant, role))
+        for kind, arguments in KEYS.items():
+            headers = issue(tenant.organization, **arguments).headers
+            askers.append(Asker(f"{kind} key of {slug}", "key", Client(), tenant, headers=headers))
+    revoked, expired, frozen = issue(tenants[0].organization), issue(tenants[0].organization), issue(suspended)
+    keys.revoke(revoked.row)
+    day = dt.timedelta(days=1)
+    now = timezone.now()
+    ApiKey.objects.filter(pk=expired.row.pk).update(created_at=now - 2 * day, expires_at=now - day)
+    Organization.objects.filter(pk=suspended.pk).update(suspended_at=now)
+    askers.append(Asker("a revoked key", "dead key", Client(), headers=revoked.headers))
+    askers.append(Asker("an expired key", "dead key", Client(), headers=expired.headers))
+    askers.append(Asker("a suspended key", "dead key", Client(), headers=frozen.headers, refused_with=403))
+    return askers
+
+
+def smuggled(tenant: Tenant) -> dict[str, dict[str, Any]]:
+    """A tenant's ids under the names by which such things are often read, to be sent where no route asks for them."""
+    words, pk, owner = tenant.words, str(tenant.organization.pk), tenant.people[Role.OWNER].email
+    slug, request = words["organization"], words["request"]
+    named = {
+        "organization": slug,
+        "org": slug,
+        "project": slug,
+        "tenant": pk,
+        "organization_id": pk,
+        "user_id": owner,
+        "id": request,
+        "request_id": request,
+        "image_id": words["image"],
+        "key_id": words["key"],
+        "owner": owner,
+    }
+    headers = {
+        "OpenAI-Organization": slug,
+        "OpenAI-Project": slug,
+        "X-Organization": slug,
+        "X-Organization-Id": pk,
+        "X-Request-Id": request,
+        "Idempotency-Key": request,
+        "X-Forwarded-User": owner,
+        "Remote-User": owner,
+        "X-Original-Url": f"/v1/requests/{request}",
+        "X-Http-Method-Override": "DELETE",
+    }
+    metadata = {"metadata": dict(list(named.items())[:16]), "user": request}
+    return {"query": named, "headers": headers, "body": {**named, **metadata}}
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+_CSRF = re.compile(rb'name="csrfmiddlewaretoken" value="\w+"')
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, with the words that were sent taken out: they are an echo, no news."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def read(response: Any) -> bytes:
+    """A body, streamed or not."""
+    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
+
+
+def ask(
+    asker: Asker,
+    name: str,
+    method: str,
+    words: Mapping[str, str],
+    *,
+    query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+    echoes: tuple[str, ...] = (),
+) -> Reply:
+    """Ask for a route with these words in its path and body, and with whatever else is smuggled in."""
+    route = ROUTES[name]
+    path = reverse(name, kwargs={argument: words[kind] for argument, kind in route.path_ids.items()})
+    content = {**route.body, **{argument: words[kind] for argument, kind in route.body_ids.items()}, **(body or {})}
+    more: dict[str, Any] = {"headers": {**asker.headers, **(headers or {})}, "query_params": dict(query or {})}
+    if method in ("POST", "PUT", "PATCH"):
+        more["data"] = content
+        if route.kind != "page" or method != "POST":
+            more["content_type"] = "application/json"
+    response = getattr(asker.client, method.lower())(path, **more)
+    text = _CSRF.sub(b"", read(response))
+    found = {header: value for header, value in response.headers.items() if header.lower() != "x-request-id"}
+    for word in (*words.values(), *echoes):
+        text = text.replace(word.encode(), b"<id>")
+        found = {header: value.replace(word, "<id>") for header, value in found.items()}
+    return Reply(response.status_code, text, found)
+
+
+def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
+    """The statuses a route may answer this asker with; `exists` when the words name things of theirs."""
+    route = ROUTES[name]
+    if route.kind == "public":
+        return {200}
+    if route.kind == "page":
+        if asker.kind != "member":
+            return {302}
+        if asker.tenant is None:
+            return {200}
+        if asker.role not in route.methods[method]:
+            return {403}
+        return {404} if route.names_an_object and not exists else {200, 201, 302}
+    if asker.kind != "key":
+        return {asker.refused_with}
+    return {404} if route.takes_ids and not exists else {200}

@@ -1,0 +1,209 @@
+"""`make run` as a newcomer meets it: one command, a key, a curl line, Ctrl-C; again with the data kept; two at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+import requests
+
+from core import database
+from tests.servers import free_port
+from tests.sources import ROOT
+
+READY = "Pixelpar is at"
+PROCESSES = Path("/proc")  # Linux; elsewhere nothing is counted
+START_TIMEOUT_S = 60
+# What would lead a copy elsewhere than to its own folder.
+STRANGERS = (
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "DATABASE_NAME",
+    "SECRET_KEY",
+    "BASE_URL",
+    "DEVELOPMENT",
+    "PYTHONPATH",
+)
+
+
+class Copy:
+    """One copy of the platform, started as `make run` starts it."""
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = ""
+        self.started_at_s = time.monotonic()
+        environment = {name: value for name, value in os.environ.items() if name not in STRANGERS}
+        environment |= {"DATA_DIR": str(folder), "PORT": str(self.port), "WEB_PROCESSES": "1", "WEB_THREADS": "20"}
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            if READY in line:
+                self.ready.set()
+        self.process.stdout.close()
+        self.ready.set()
+
+    def wait(self) -> float:
+        """Until it says it is ready; how many seconds that took."""
+        assert self.ready.wait(START_TIMEOUT_S), self.output
+        assert READY in self.output, self.output
+        return time.monotonic() - self.started_at_s
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=30)
+        self._reader.join(timeout=10)
+
+    def processes(self) -> set[str]:
+        """Every process that mentions the folder or carries it in its environment: web, worker, PostgreSQL."""
+        mark, found = os.fsencode(self.folder), set()
+        for entry in PROCESSES.iterdir() if PROCESSES.exists() else ():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes():
+                        found.add((entry / "comm").read_text().strip())
+        return found
+
+    def balance(self, key: str) -> requests.Response:
+        return requests.get(f"{self.url}/v1/balance", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+
+
+def keys_in(output: str) -> set[str]:
+    return set(re.findall(r"pxp_[\w]+\.[\w-]+", output))
+
+
+def curl_in(output: str) -> str:
+    found = re.search(r"^ *(curl (?:.*\\\n)*.*)$", output, re.MULTILINE)
+    assert found is not None, output
+    return found[1]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that PostgreSQL's account may enter when the tests run as root; pytest's own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="pixelpar-run-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def copies() -> Iterator[list[Copy]]:
+    """What is started here is ended here."""
+    started: list[Copy] = []
+    yield started
+    for copy in started:
+        copy.interrupt()
+
+
+def test_it_runs_from_nothing_twice_and_side_by_side(home: Path, copies: list[Copy]) -> None:
+    copies += [Copy(home / "one"), Copy(home / "two")]
+    first, second = copies
+    first.wait()
+    second.wait()
+
+    # The key is shown once, and the line works as it is pasted.
+    (key,) = keys_in(first.output)
+    assert first.output.count("API key ") == 1
+    assert "demo@example.com" in first.output
+    pasted = subprocess.run(
+        ["bash", "-c", curl_in(first.output)], capture_output=True, text=True, timeout=60, check=True
+    )
+    answer = orjson.loads(pasted.stdout)
+    assert answer["metadata"]["simulated"] is True
+    picture = requests.get(answer["data"][0]["url"], timeout=10)
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
+    assert picture.content.startswith(b"\x89PNG")
+    spent = first.balance(key).json()["available"]["amount"]
+    assert 0 < spent < 5
+
+    # Two copies share nothing.
+    assert second.balance(key).status_code == 401
+    (other,) = keys_in(second.output)
+    assert second.balance(other).json()["available"]["amount"] == 5
+
+    # Ctrl-C ends everything this copy started, and nothing else.
+    assert not PROCESSES.exists() or {"postgres"} < first.processes()
+    first.interrupt()
+    assert first.process.returncode == 0, first.output
+    assert first.processes() == set()
+    assert second.balance(other).status_code == 200
+
+    # A port that is taken is said in one line, before anything is started.
+    taken = Copy(first.folder, port=second.port)
+    copies.append(taken)
+    assert taken.process.wait(timeout=START_TIMEOUT_S) == 1
+    taken.interrupt()
+    assert f"127.0.0.1:{second.port} is in use" in taken.output
+    assert len(taken.output.splitlines()) == 1
+
+    # Again: everything is still there, nothing is shown twice, and it does not take long.
+    second.interrupt()
+    again = Copy(first.folder)
+    copies.append(again)
+    took_s = again.wait()
+    assert keys_in(again.output) == set()
+    assert again.balance(key).json()["available"]["amount"] == spent
+    assert took_s < 5 * _patience()
+
+
+def _patience() -> float:
+    """How much slower a busy machine is allowed to be: five seconds are promised on one that has nothing else to do."""
+    cores = os.cpu_count() or 1
+    return max(1.0, os.getloadavg()[0] / cores * 2)
+
+
+def test_it_moves_the_database_out_of_a_closed_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # only root starts PostgreSQL as somebody else
+    closed = home / "root"
+    closed.mkdir(mode=0o700)
+    server = database.locate(closed / "clone" / "var")
+    assert server.account is not None
+    assert server.data.parts[:4] == ("/", "var", "lib", "pixelpar")
+    assert server.moved_because.startswith(f"{closed} is closed to the account")
+    assert list(closed.iterdir()) == []
+    assert server == database.locate(closed / "clone" / "var")
+    assert server.data != database.locate(closed / "other" / "var").data
+
+
+def test_it_keeps_the_database_beside_the_data_where_it_can(home: Path) -> None:
+    server = database.locate(home / "var")
+    assert server.data == home / "var" / "postgres"
+    assert server.moved_because == ""
+
+
+def test_it_keeps_socket_paths_short_enough(home: Path) -> None:
+    deep = home / ("a" * 60) / ("b" * 60)
+    server = database.locate(deep)
+    assert len(os.fsencode(server.sockets / ".s.PGSQL.5432")) <= 107
+    assert database.locate(deep).sockets == server.sockets != database.locate(deep / "c").sockets

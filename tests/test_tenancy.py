@@ -1,0 +1,283 @@
+"""T-28: nobody reads, changes or even notices what is another organization's, by any address, role, key or id."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client, override_settings
+from django.urls import URLResolver, get_resolver, path, reverse
+from django.urls.resolvers import RegexPattern
+from pytest_django import DjangoDbBlocker
+
+from accounts import organizations
+from accounts.api import ApiView
+from accounts.authentication import HasApiKey
+from billing import ledger
+from core import ids, middleware
+from tests import tenancy
+from tests.people import issue, sign_in
+from tests.tenancy import ROUTES, Asker, Reply, Tenant, ask, expected
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+REFUSALS = {302, 401, 403, 404, 405}
+SAMPLES = 30
+DIFFERENCE_MAX_S = 0.010
+
+
+@dataclass(slots=True)
+class World:
+    """Two tenants, everybody who might ask, and a suspended third."""
+
+    alice: Tenant
+    charlie: Tenant
+    askers: list[Asker]
+
+    @property
+    def tenants(self) -> tuple[Tenant, Tenant]:
+        return self.alice, self.charlie
+
+    def others(self, asker: Asker) -> list[Tenant]:
+        return [tenant for tenant in self.tenants if tenant is not asker.tenant]
+
+    def asker(self, name: str) -> Asker:
+        return next(asker for asker in self.askers if asker.name == name)
+
+
+@pytest.fixture(scope="module")
+def built(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, dict[str, Any]]]:
+    """Everything is made once and taken back at the end; each test leaves it as it was."""
+    store = {"STORE_DIR": tmp_path_factory.mktemp("images"), "STORE_FSYNC": False}
+    with django_db_blocker.unblock(), transaction.atomic():
+        with override_settings(**store):
+            alice = tenancy.build_tenant("Alicorn", dollars="7.654321")
+            charlie = tenancy.build_tenant("Charlatan", dollars="3.219876")
+            owner = charlie.people["owner"]
+            suspended = organizations.create("Frozen", owner=owner)
+            suspended.memberships.all().delete()
+            world = World(alice, charlie, tenancy.build_askers([alice, charlie], suspended))
+        yield world, store
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def world(built: tuple[World, dict[str, Any]], settings: Any) -> Iterator[World]:
+    for name, value in built[1].items():
+        setattr(settings, name, value)
+    with transaction.atomic():
+        yield built[0]
+        assert ledger.verify().differences == ()
+        transaction.set_rollback(True)
+
+
+def _leaks(reply: Reply, tenant: Tenant) -> list[bytes]:
+    text = reply.body + repr(reply.headers).encode()
+    return [secret[:60] for secret in tenant.secrets if secret in text]
+
+
+def _is_private(reply: Reply) -> bool:
+    return any(word in reply.headers.get("Cache-Control", "") for word in ("no-store", "private"))
+
+
+def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[str]:
+    """What is wrong with the answers to one asker, asking for their own, for others' and for missing things."""
+    route = ROUTES[name]
+    replies = {"missing": ask(asker, name, method, tenancy.missing())}
+    if asker.tenant and route.takes_ids:
+        replies["own"] = ask(asker, name, method, asker.tenant.words)
+    for tenant in world.others(asker) if route.takes_ids else ():
+        whose = tenant.organization.slug
+        replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.missing()["model"]})
+        if replies[whose] != replies["missing"]:
+            yield f"an id of {whose} differs from a missing one: {replies[whose]}, {replies['missing']}"
+    for what, reply in replies.items():
+        if reply.status not in expected(asker, name, method, exists=what == "own"):
+            yield f"{what}: {reply.status}"
+        if (route.kind in ("api", "link") or asker.kind == "member") and not _is_private(reply):
+            yield f"{what}: may be cached: {reply.headers}"
+        for tenant in world.others(asker):
+            yield from (f"{what}: shows {secret!r}" for secret in _leaks(reply, tenant))
+
+
+def test_it_knows_every_address_and_every_model() -> None:
+    assert tenancy.unknown(get_resolver()) == []
+    assert tenancy.unknown_models() == [], "say in tests/tenancy.py whose its rows are: OWNED or SHARED"
+
+
+def test_it_reports_an_address_it_does_not_know() -> None:
+    leak = path("v1/leak/<str:word>", lambda request, word: HttpResponse(), name="leak")
+    nested = URLResolver(RegexPattern(""), [URLResolver(RegexPattern(""), [leak])])
+    complaint = tenancy.unknown(nested)[0]
+    assert complaint.startswith("/v1/leak/<str:word> has the name 'leak', which the isolation sweep does not know")
+    assert "add it to ROUTES in tests/tenancy.py" in complaint
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_it_gives_everybody_their_own_and_nothing_of_others(world: World, name: str) -> None:
+    failures = []
+    for asker in world.askers:
+        before = {tenant.organization: tenancy.digest(tenant.organization) for tenant in world.others(asker)}
+        for method in ROUTES[name].methods:
+            failures += [f"{method} by {asker.name}: {text}" for text in _complaints(world, asker, name, method)]
+        for organization, rows in before.items():
+            if tenancy.digest(organization) != rows:
+                failures.append(f"{asker.name} changed rows of {organization.slug}")
+    assert failures == []
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.lists])
+def test_it_lists_what_is_ones_own(world: World, name: str) -> None:
+    """Without this the sweep would be content with empty pages."""
+    kind = "member" if ROUTES[name].kind == "page" else "key"
+    askers = [(asker, asker.tenant) for asker in world.askers if asker.kind == kind and asker.tenant]
+    assert {tenant.organization for _, tenant in askers} == {tenant.organization for tenant in world.tenants}
+    for asker, tenant in askers:
+        own = tenant.words[ROUTES[name].lists or ""]
+        assert own.encode() in tenancy.read(asker.client.get(reverse(name), headers=dict(asker.headers))), asker.name
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_it_answers_no_other_method(world: World, name: str) -> None:
+    allowed = set(ROUTES[name].methods) | ({"HEAD"} if "GET" in ROUTES[name].methods else set())
+    before = tenancy.digest(world.alice.organization)
+    for who in ("a visitor", "owner of charlatan", "full key of charlatan"):
+        for method in METHODS:
+            if method not in allowed:
+                reply = ask(world.asker(who), name, method, world.alice.words)
+                assert reply.status in REFUSALS, (who, method, reply)
+                assert _leaks(reply, world.alice) == []
+    assert tenancy.digest(world.alice.organization) == before
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_it_takes_no_id_from_anywhere_else(world: World, name: str) -> None:
+    """Alice's ids in query, headers and body, where nobody asked for them, change nothing."""
+    route, alice, mine = ROUTES[name], world.alice, world.charlie.words
+    before = tenancy.digest(alice.organization)
+    for who in ("a visitor", "owner of charlatan", "full key of charlatan"):
+        asker = world.asker(who)
+        for method in route.methods:
+            plain = ask(asker, name, method, mine)
+            for where, smuggled in tenancy.smuggled(alice).items():
+                # What the route does ask for stays the asker's own.
+                more = {key: value for key, value in smuggled.items() if key not in {*route.body, *route.body_ids}}
+                reply = ask(asker, name, method, mine, **{where: more}, echoes=tuple(map(str, more.values())))
+                assert reply.status == plain.status, (who, method, where, reply)
+                assert _leaks(reply, alice) == [], (who, method, where)
+    assert tenancy.digest(alice.organization) == before
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.query_ids])
+def test_it_pages_only_through_ones_own(world: World, name: str) -> None:
+    """A cursor is never looked up: another's, and one a millionth beside it that never was, answer alike."""
+    for asker in (asker for asker in world.askers if asker.kind == "key"):
+        for parameter, kind in ROUTES[name].query_ids.items():
+            for tenant in world.others(asker):
+                real = ids.parse("req", word := tenant.words[kind])
+                assert real
+                cursors = [word, ids.public("req", uuid.UUID(int=real.int + 1))]
+                replies = [ask(asker, name, "GET", {}, query={parameter: it}, echoes=(it,)) for it in cursors]
+                assert replies[0] == replies[1]
+                assert replies[0].status == 200
+                assert _leaks(replies[0], tenant) == []
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.names_an_object])
+def test_it_takes_as_long_for_anothers_as_for_a_missing_thing(world: World, name: str) -> None:
+    asker = world.asker("owner of charlatan" if ROUTES[name].kind == "page" else "full key of charlatan")
+    (method,) = ROUTES[name].methods
+    taken_s: dict[str, list[float]] = {"foreign": [], "missing": []}
+    for _ in range(SAMPLES):
+        for what, words in (("foreign", world.alice.words), ("missing", tenancy.missing())):
+            started_s = time.perf_counter()
+            ask(asker, name, method, words)
+            taken_s[what].append(time.perf_counter() - started_s)
+    medians = [statistics.median(samples) for samples in taken_s.values()]
+    assert abs(medians[0] - medians[1]) < DIFFERENCE_MAX_S, medians
+
+
+def test_it_shows_one_organization_at_a_time_to_a_member_of_two(world: World) -> None:
+    person = world.charlie.people["viewer"]
+    organizations.add_member(world.alice.organization, user=person, role="viewer")
+    client = sign_in(person)
+    for tenant, other in (world.tenants, world.tenants[::-1]):
+        client.post("/app/switch", {"organization": tenant.organization.slug})
+        for page in ("/app", "/app/keys"):
+            text = client.get(page).content
+            for kind in ("key", "request"):
+                assert other.words[kind].encode() not in text
+            assert tenant.organization.name.encode() in text
+        assert tenant.words["key"].encode() in client.get("/app/keys").content
+
+
+def test_it_asks_every_api_view_for_a_key() -> None:
+    """Default deny: a view under the API's roots is one of ours and names its permission; only links ask for less."""
+    for address in tenancy.addresses(get_resolver()):
+        if not middleware.is_api(f"/{address.pattern}"):
+            continue
+        view = getattr(address.view, "cls", None)
+        assert view is not None and issubclass(view, ApiView), f"{address.name}: derive it from accounts.api.ApiView"
+        wanted = [] if ROUTES[address.name].kind == "link" else [HasApiKey]
+        assert list(view.permission_classes) == wanted, f"{address.name}: a key must be asked for"
+        assert view().get_authenticators(), address.name
+    default = django_settings.REST_FRAMEWORK["DEFAULT_PERMISSION_CLASSES"]
+    assert default == ["rest_framework.permissions.IsAuthenticated"]
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    """A path of every address that is no API: the table's, and those of whole groups."""
+    words = tenancy.missing()
+    arguments = {"key": "MQ:abc:def", "uidb36": "1"}
+    for address in tenancy.addresses(get_resolver()):
+        if address.group is not None:
+            names = [name for name in arguments if f"<{name}>" in address.pattern]
+            yield address.name, reverse(address.name, kwargs={name: arguments[name] for name in names})
+        elif ROUTES[address.name].kind in ("page", "public"):
+            route = ROUTES[address.name]
+            yield address.name, reverse(address.name, kwargs={key: words[kind] for key, kind in route.path_ids.items()})
+
+
+def test_it_refuses_every_form_without_a_token(world: World) -> None:
+    browsers = [Client(enforce_csrf_checks=True) for _ in range(2)]
+    browsers[1].force_login(world.alice.people["owner"])
+    before = tenancy.digest(world.alice.organization)
+    for name, address in _pages():
+        for browser in browsers:
+            for method in ("post", "put", "patch", "delete"):
+                assert getattr(browser, method)(address).status_code == 403, (name, method)
+    assert tenancy.digest(world.alice.organization) == before
+
+
+def test_it_keeps_sign_in_pages_personal_and_out_of_caches(world: World) -> None:
+    """The pages of the sign-in package show a person themselves, and a visitor nobody."""
+    signed_in = [asker for asker in world.askers if asker.tenant is world.charlie and asker.kind == "member"]
+    for asker in (world.asker("a visitor"), signed_in[0]):
+        browser = Client()
+        if asker.tenant:
+            browser.force_login(world.charlie.people[asker.role])
+        for name, address in _pages():
+            response = browser.get(address)
+            text = response.content
+            assert response.status_code < 500, name
+            assert not any(secret in text for secret in world.alice.secrets), name
+            if asker.tenant and "sessionid" in browser.cookies:
+                assert "no-store" in response.headers["Cache-Control"], name
+
+
+def test_it_refuses_keys_on_pages_and_sessions_at_the_api(world: World) -> None:
+    browser = sign_in(world.alice.people["owner"])
+    assert browser.get("/v1/requests").status_code == 401
+    assert browser.post("/v1/images/generations", {}, content_type="application/json").status_code == 401
+    assert Client(headers=world.alice.key.headers).get("/app").status_code == 302
+    both = browser.get("/v1/balance", headers=issue(world.charlie.organization).headers).json()
+    assert both["available"]["amount"] == 3.219876
