@@ -248,14 +248,20 @@ def settlement_for(
 
 def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
     """Bytes first, then what they come to: whoever finds the result finds its images. Raises store.StoreError."""
-    for image in images:
-        delivery.describe(image)
-        image.path = store.save(image.id, image.data, extension=image.extension)
-        settlement.images.append(image.as_row())
-        if image.b64 is not None:
-            image.data = b""  # the answer hands the text through; a thousand of these at once add up
-    faults.point("after_images")
-    store.save_result(settlement.generation_id, delivery.as_document(settlement))
+    try:
+        for image in images:
+            delivery.describe(image)
+            image.path = store.save(image.id, image.data, extension=image.extension)
+            settlement.images.append(image.as_row())
+            if image.b64 is not None:
+                image.data = b""  # the answer hands the text through; a thousand of these at once add up
+        faults.point("after_images")
+        store.save_result(settlement.generation_id, delivery.as_document(settlement))
+    except store.StoreError:
+        for row in settlement.images:
+            with contextlib.suppress(OSError):
+                store.delete(row["path"])
+        raise
     faults.point("after_result")
 
 

@@ -207,8 +207,9 @@ def _drop_leftovers() -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id FROM imagesapi_generation WHERE id = ANY(%s) AND finished_at < now() - %s",
-            [waiting, LEFTOVERS_AFTER],
+            "SELECT id FROM imagesapi_generation "
+            "WHERE id = ANY(%s) AND finished_at < now() - make_interval(secs => %s)",
+            [waiting, LEFTOVERS_AFTER.total_seconds()],
         )
         ended = cursor.fetchall()
     sql.give_back()

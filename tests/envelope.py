@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -11,9 +10,12 @@ import orjson
 class Answered(Protocol):
     """What the answers of Django's test client and of `requests` have in common."""
 
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Any: ...
+    @property
+    def content(self) -> Any: ...
 
 
 def error_of(answer: Answered) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 _ORDER_TIMEOUT_S = 60
@@ -41,6 +42,7 @@ class Victims:
     """The tests' side: orders go out, endings come back, one after the other."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
+        self.store = Path(variables["STORE_DIR"])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.victims"],
             env={**variables, "DATABASE_POOL_SIZE": "1"},
@@ -73,7 +75,7 @@ class Victims:
     def _order(self, order: dict[str, Any]) -> Ending:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps({**order, "store": str(self.store)}) + "\n")
         self._process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -134,7 +136,7 @@ def _closed(_: str) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return real(path, flags, *rest, **more)
 
-    os.open = refuse  # type: ignore[assignment]
+    os.open = refuse
 
 
 _ADDRESS = ("dbname", "user", "password", "host", "port")
@@ -153,10 +155,14 @@ def _do(order: Mapping[str, Any]) -> Any:
     from django.conf import settings
 
     from core import faults
+    from imagesapi import catalog
 
+    settings.STORE_DIR = Path(order["store"])
     if order.get("fault"):
         faults.hook = _fault(order["fault"])
-    os.environ.update(order.get("environ", {}))
+    if order.get("environ"):
+        os.environ.update(order["environ"])
+        catalog._current = None
     for name, value in order.get("settings", {}).items():
         setattr(settings, name, value)
     return _create(order) if order["verb"] == "create" else _sweep()
@@ -227,13 +233,16 @@ def main() -> None:
     django.setup()
     from django.urls import get_resolver
 
-    from imagesapi import providers
+    from core import sql
+    from imagesapi import catalog, providers
 
     # What is loaded here, no child loads.
     _client()
     _ = get_resolver().url_patterns
     for module in pkgutil.iter_modules(providers.__path__):
         importlib.import_module(f"{providers.__name__}.{module.name}")
+    catalog.snapshot()
+    sql.end_pool()
     # Reports have the pipe to themselves, whatever else is printed.
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

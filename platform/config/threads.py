@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker with two shortcuts of ours: busy connections keep their thread, full houses say so at once."""
+"""gunicorn's threaded worker with two shortcuts of ours: busy connections keep their thread, a full house says so."""
 
 from __future__ import annotations
 

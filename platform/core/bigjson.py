@@ -20,7 +20,9 @@ def loads(body: bytes, *, key: str) -> Any:
 
     Only texts without an escape are cut, so a view's bytes are the text's own. Raises orjson.JSONDecodeError.
     """
-    pieces, views, at = [], [], 0
+    pieces: list[bytes] = []
+    views: list[memoryview] = []
+    at = 0
     for match in re.finditer(rb'"%s"\s*:\s*"' % key.encode(), body):
         start = match.end()
         if start < at:

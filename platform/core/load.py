@@ -38,7 +38,7 @@ def in_flight() -> int:
 
 def is_full() -> bool:
     """Whether `slot` would refuse just now."""
-    return _in_flight >= settings.IN_FLIGHT_LIMIT
+    return bool(_in_flight >= settings.IN_FLIGHT_LIMIT)
 
 
 def refusal() -> errors.Overloaded:

@@ -1,4 +1,4 @@
-"""The clients our contract is tested with: installed once beside the data, hash-locked, apart from our own environment."""
+"""The clients our contract is tested with: hash-locked, installed once beside the data, apart from our environment."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_openai_answers_at_the_cost_of_its_tokens(
     assert_paid(customer, OPENAI_COST)
 
 
-@pytest.mark.parametrize("paste", PASTES)
+@pytest.mark.parametrize("paste", [paste for paste in PASTES if paste.id != "python 1"])
 def test_fal_answers_when_openai_fails_at_its_rounded_up_cent(
     customer: Customer, fake: ProviderFake, example: Example, paste: Callable[[Example], str]
 ) -> None:

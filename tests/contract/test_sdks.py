@@ -60,7 +60,7 @@ def test_its_errors_are_the_sdks_own(customer: Customer, sdk: Sdk, fake: Provide
     charlie = users.create_verified("charlie@example.net", name="Charlie")
     _, poor = keys.create(organizations.create("Charlie Ltd", owner=charlie), name="poor", created_by=charlie)
     unknown = "pxp_000000000000." + "A" * 43
-    cases = [
+    cases: list[tuple[dict[str, Any], dict[str, Any], str, int, str, str | None]] = [
         ({"key": unknown}, {}, "AuthenticationError", 401, "invalid_api_key", None),
         ({"key": "sk-proj-1234"}, {}, "AuthenticationError", 401, "invalid_api_key", None),
         ({"key": poor}, {}, other, 402, "insufficient_balance", None),

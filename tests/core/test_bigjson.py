@@ -46,7 +46,9 @@ def test_a_text_that_talks_about_the_key_is_no_key() -> None:
     assert plain(bigjson.loads(body, key="b64_json")) == document
 
 
-@pytest.mark.parametrize("body", [b'{"b64_json": "' + LONG.encode(), b'{"b64_json": "' + LONG.encode() + b'"', b"[", b""])
+@pytest.mark.parametrize(
+    "body", [b'{"b64_json": "' + LONG.encode(), b'{"b64_json": "' + LONG.encode() + b'"', b"[", b""]
+)
 def test_broken_documents_stay_broken(body: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         bigjson.loads(body, key="b64_json")

@@ -6,7 +6,6 @@ import ast
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from tests.fakes import misbehaviour
 from tests.fakes.misbehaviour import Behaviour
 from tests.fakes.providers import ProviderFake
 from tests.people import IssuedKey
-from tests.servers import environment, free_port
+from tests.servers import environment
 from tests.victims import Ending, Victims
 
 LEASE_S = 1
@@ -82,13 +81,21 @@ def points() -> set[str]:
     return found
 
 
-@pytest.fixture
-def victims(committed: None, fake: ProviderFake, tmp_path: Path) -> Iterator[Victims]:
-    """Processes on this test's database, which reach openai directly and fal by its queue."""
-    settings.STORE_DIR = tmp_path / "images"
-    variables = environment(fake, port=free_port(), folder=tmp_path, LEASE_S=str(LEASE_S), FAL_MODE="queue")
+@pytest.fixture(scope="session")
+def session_victims(
+    django_db_setup: None, shared_fake: ProviderFake, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Victims]:
+    folder = tmp_path_factory.mktemp("victims")
+    variables = environment(shared_fake, port=0, folder=folder, LEASE_S=str(LEASE_S), FAL_MODE="queue")
     with Victims(variables) as found:
         yield found
+
+
+@pytest.fixture
+def victims(committed: None, fake: ProviderFake, session_victims: Victims) -> Victims:
+    """Processes on this test's database and store, which reach openai directly and fal by its queue."""
+    session_victims.store = settings.STORE_DIR
+    return session_victims
 
 
 @dataclass

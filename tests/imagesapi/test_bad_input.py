@@ -156,11 +156,11 @@ BAD_VALUES: list[tuple[dict[str, Any], str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "param", "code", "says"), BAD_VALUES, ids=lambda value: str(value)[:40])
-def test_it_says_what_is_allowed(
-    caller: Caller, untouched: None, changes: dict[str, Any], param: str, code: str, says: str
-) -> None:
-    assert_refused(caller.ask(**changes), 400, code, param=param or None, says=says)
+@pytest.mark.parametrize("name", sorted({param for _, param, _, _ in BAD_VALUES}))
+def test_it_says_what_is_allowed(caller: Caller, untouched: None, name: str) -> None:
+    for changes, param, code, says in BAD_VALUES:
+        if param == name:
+            assert_refused(caller.ask(**changes), 400, code, param=param or None, says=says)
 
 
 @pytest.mark.parametrize(
@@ -311,10 +311,7 @@ def test_a_frozen_balance_is_refused(caller: Caller, untouched: None, organizati
 
 @pytest.mark.parametrize("how", ["body", "header"])
 def test_more_than_max_cost_is_refused_before_anything_is_held(caller: Caller, untouched: None, how: str) -> None:
-    if how == "body":
-        answer = caller.ask(max_cost=0.001)
-    else:
-        answer = caller.send(ASKED, headers={"X-Max-Cost": "0.001"})
+    answer = caller.ask(max_cost=0.001) if how == "body" else caller.send(ASKED, headers={"X-Max-Cost": "0.001"})
     assert_refused(answer, 402, "max_cost_exceeded", param="max_cost", says="$0.001")
 
 

@@ -1,4 +1,4 @@
-"""T-06: every way out of a request that is not a kill closes its hold, at once or in the next sweep, and charges right."""
+"""T-06: every way out of a request closes its hold, at once or in the next sweep, and nobody pays for nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider can do wrong: a clear error for the caller or another provider's image, and exact money either way."""
+"""What a provider can do wrong: a clear error or another's image for the caller, and exact money either way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAL_NANOS = 20_000_000
 
 @dataclass(frozen=True)
 class Trouble:
-    """How openai misbehaves; what the caller gets when it is asked alone; how the attempt is closed; may fal be asked?"""
+    """How openai misbehaves, what the caller gets when it is asked alone, how the attempt ends, may fal be asked."""
 
     behaviour: Behaviour
     status: int
@@ -273,7 +273,7 @@ def test_an_impossible_usage_is_estimated_and_never_free(
     document = caller.ask().json()
     assert document["metadata"]["cost"] == pytest.approx(0.0109, abs=0.0001)
     assert ledger.balance(organization.pk).available_nanos == credit - round(document["metadata"]["cost"] * 1e9)
-    receipt = Generation.objects.get().receipt
+    receipt = Generation.objects.get().receipt or {}
     assert any(item["estimated"] for item in receipt["items"])
     assert "(estimated)" in receipt["explanation"]
 
@@ -284,10 +284,10 @@ def test_a_cost_above_the_hold_is_absorbed(
     usage = {"output_tokens": 900_000, "output_tokens_details": {"image_tokens": 900_000, "text_tokens": 0}}
     providers.script(misbehaviour.odd_usage(**usage, total_tokens=900_003))
     assert caller.ask().status_code == 200
-    hold = Hold.objects.get()
-    assert ledger.balance(organization.pk).available_nanos == credit - hold.charged_nanos
+    charged_nanos = Hold.objects.get().charged_nanos or 0
+    assert ledger.balance(organization.pk).available_nanos == credit - charged_nanos
     absorbed = Transfer.objects.get(kind="absorbed")
-    assert absorbed.amount_nanos + hold.charged_nanos == pytest.approx(36 * money.NANOS_PER_USD, rel=0.001)
+    assert absorbed.amount_nanos + charged_nanos == pytest.approx(36 * money.NANOS_PER_USD, rel=0.001)
 
 
 def test_more_images_than_asked_for_are_left_out(caller: Caller, providers: ProviderFake) -> None:

@@ -5,11 +5,12 @@
 
 import json
 import sys
+from typing import Any
 
 import openai
 
 
-def answer(command: dict) -> object:
+def answer(command: dict[str, Any]) -> object:
     client = openai.OpenAI(base_url=command["base_url"], api_key=command["api_key"])
     asked = command.get("with", {})
     if command["do"] == "generate":
@@ -20,7 +21,7 @@ def answer(command: dict) -> object:
     return client.models.retrieve(asked["id"]).model_dump()
 
 
-def outcome(command: dict) -> dict:
+def outcome(command: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"answer": answer(command)}
     except openai.APIStatusError as error:

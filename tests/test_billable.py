@@ -1,0 +1,124 @@
+"""T-04: whatever route is called, no provider hears of it before a hold and a sent attempt are on record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import requests
+from django.db import connection
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts.api import ApiView
+from billing.models import Hold
+from tests import calls, databases, money
+from tests.fakes import misbehaviour
+from tests.fakes._exchange import Exchange
+from tests.fakes.providers import ProviderFake
+from tests.people import IssuedKey
+from tests.servers import LiveServer
+
+METHODS = ("get", "post", "put", "patch", "delete")
+# What each billable view must be sent so that a provider is called. A new billable view needs a line here.
+SPENDS = {"Generations": calls.ASKED}
+_PARAMETER = re.compile(r"<[^>]+>|\(\?P<\w+>[^)]*\)|[\^$\\?]")
+
+
+def routes(patterns: Any = None, prefix: str = "") -> Iterator[tuple[str, type | None]]:
+    """Every address with a value in place of each parameter, and its view class where it has one."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        here = prefix + _PARAMETER.sub("x", str(pattern.pattern))
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, here)
+        elif isinstance(pattern, URLPattern):
+            yield f"/{here}", getattr(pattern.callback, "view_class", None)
+
+
+ROUTES = dict(routes())
+BILLABLE = {path for path, view in ROUTES.items() if view and issubclass(view, ApiView) and view.billable}
+
+
+@dataclass
+class Ledger:
+    """Looks at the database whenever a provider is called, on a connection of its own."""
+
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    def look(self, exchange: Exchange) -> None:
+        """How many open holds have an attempt that is on record as sent, and how many attempts have none."""
+        with databases.connect(str(connection.settings_dict["NAME"])) as line:
+            found = line.execute(
+                "SELECT count(*) FILTER (WHERE h.state = 'held'), count(*) FILTER (WHERE h.state IS DISTINCT FROM 'held') "
+                "FROM imagesapi_attempt a LEFT JOIN billing_hold h ON h.id = a.generation_id WHERE a.status = 'sent'"
+            ).fetchone()
+        assert found is not None
+        self.seen.append((found[0], found[1]))
+        misbehaviour.honest()(exchange)
+
+
+@pytest.fixture
+def key(server: LiveServer) -> IssuedKey:
+    return money.customer(promo_nanos=10**9)[1]
+
+
+@pytest.fixture
+def looked(fake: ProviderFake) -> Ledger:
+    found = Ledger()
+    fake.behave(found.look)
+    return found
+
+
+def test_there_are_routes_that_spend_and_each_is_known_here() -> None:
+    names = {ROUTES[path].__name__ for path in BILLABLE}  # type: ignore[union-attr]
+    assert names == set(SPENDS)
+
+
+@pytest.mark.parametrize("path", sorted(BILLABLE))
+@pytest.mark.parametrize("model", ["gpt-image-1", "fal/gpt-image-1"])
+def test_a_billable_route_holds_before_it_spends(
+    server: LiveServer, fake: ProviderFake, key: IssuedKey, looked: Ledger, path: str, model: str
+) -> None:
+    asked = {**SPENDS[ROUTES[path].__name__], "model": model}  # type: ignore[union-attr]
+    reply = requests.post(server.url + path, json=asked, headers=key.headers, timeout=30)
+    assert reply.status_code == 200
+    assert looked.seen == [(1, 0)]
+    assert fake.calls == 1
+
+
+def test_it_holds_before_each_attempt_of_a_failover(
+    server: LiveServer, fake: ProviderFake, key: IssuedKey, looked: Ledger
+) -> None:
+    fake.script(misbehaviour.status(503), on="openai")
+    assert calls.create(server, key).json()["metadata"]["provider"] == "fal"
+    assert (fake.calls, looked.seen) == (2, [(1, 0)])
+
+
+@pytest.mark.parametrize("path", sorted(BILLABLE))
+@pytest.mark.parametrize("change", [{"query": "?dryRun=true"}, {"dryRun": True}, {"max_cost": 0}, {"n": 11}], ids=str)
+def test_a_billable_route_calls_nobody_where_nothing_is_bought(
+    server: LiveServer, fake: ProviderFake, key: IssuedKey, path: str, change: dict[str, Any]
+) -> None:
+    query = change.get("query", "")
+    asked = {**calls.ASKED, **{name: value for name, value in change.items() if name != "query"}}
+    reply = requests.post(server.url + path + query, json=asked, headers=key.headers, timeout=30)
+    assert reply.status_code in (200, 400, 402)
+    assert (fake.calls, Hold.objects.count()) == (0, 0)
+
+
+def test_no_other_route_calls_a_provider(server: LiveServer, fake: ProviderFake, key: IssuedKey) -> None:
+    """With a key and with a session, each method, and a body that would buy an image where one is sold."""
+    asked = 0
+    with requests.Session() as session:
+        for path in sorted(set(ROUTES) - BILLABLE):
+            for method in METHODS:
+                for headers in (key.headers, {}):
+                    session.request(
+                        method, server.url + path, json=calls.ASKED, headers=headers, timeout=30, allow_redirects=False
+                    )
+                    asked += 1
+    assert asked >= 10 * len(METHODS)
+    assert fake.requests == []
+    assert Hold.objects.count() == 0
