@@ -5,34 +5,36 @@ The ledger's functions are called inside them, so money and the log of what it w
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from accounts import keys
 from accounts.callers import Caller
 from billing import ledger
 from core import sql
-from imagesapi import leases
+from imagesapi import catalog, leases
 from imagesapi.providers.base import ProviderError
 from imagesapi.routing import Candidate, Plan
 from imagesapi.values import ImageRequest
 
 _ATTEMPT_COLUMNS = "(generation_id, number, offer_id, provider, executed_model, status, worst_case_nanos)"
-_ATTEMPT_VALUES = "%(number)s, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
+_ATTEMPT_VALUES = "%(number)s::smallint, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
 
 _ADMIT = f"""
 WITH held AS MATERIALIZED (
-    SELECT * FROM {ledger.HOLD}
+    -- The key and the catalogue may have changed since they were read; then there is no row and nothing happens.
+    SELECT hold.* FROM (
+        SELECT 1 WHERE {keys.STILL_VALID} AND {catalog.STILL_CURRENT}
+    ) unchanged, LATERAL {ledger.HOLD} AS hold
 ), generation AS (
     INSERT INTO imagesapi_generation (id, organization_id, api_key_id, endpoint, model, status, asked, metadata, "user",
         simulated, request_size_bytes, lease_owner, lease_expires_at)
     SELECT %(id)s, %(organization_id)s, %(key_id)s, %(endpoint)s, %(model)s, 'processing', %(asked)s::jsonb,
         %(metadata)s::jsonb, %(user)s, %(promo_only)s, %(request_size_bytes)s, %(lease_owner)s,
-        now() + %(lease)s
+        now() + make_interval(secs => %(lease_s)s)
     FROM held WHERE verdict = 'held' RETURNING id
 ), attempt AS (
     INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT id, {_ATTEMPT_VALUES} FROM generation
@@ -48,7 +50,7 @@ WITH generation AS (
     UPDATE imagesapi_attempt SET status = %(status)s, finished_at = now(), http_status = %(http_status)s,
         error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
     FROM generation
-    WHERE generation_id = generation.id AND number = %(number)s - 1 AND imagesapi_attempt.status = 'sent'
+    WHERE generation_id = generation.id AND number = %(number)s::smallint - 1 AND imagesapi_attempt.status = 'sent'
     RETURNING generation_id
 )
 INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT generation_id, {_ATTEMPT_VALUES} FROM closed RETURNING number
@@ -63,7 +65,7 @@ WITH generation AS (
 ), attempt AS (
     UPDATE imagesapi_attempt SET status = 'succeeded', finished_at = now(), http_status = 200,
         provider_request_id = %(provider_request_id)s
-    FROM generation WHERE generation_id = generation.id AND number = %(number)s AND status = 'sent'
+    FROM generation WHERE generation_id = generation.id AND number = %(number)s::smallint AND status = 'sent'
 ), image AS (
     INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
         size_bytes, sha256, revised_prompt)
@@ -88,6 +90,10 @@ WITH generation AS (
 )
 SELECT {ledger.VOID} FROM generation
 """  # noqa: S608 - constants, see billing.ledger
+
+
+class Stale(Exception):
+    """The key was changed or the catalogue moved on since the request read them: read again, plan again."""
 
 
 @dataclass(slots=True)
@@ -153,11 +159,6 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-@functools.cache
-def _lease(seconds: int) -> dt.timedelta:
-    return dt.timedelta(seconds=seconds)
-
-
 def _attempt(candidate: Candidate, number: int) -> dict[str, Any]:
     return {
         "number": number,
@@ -171,7 +172,7 @@ def _attempt(candidate: Candidate, number: int) -> dict[str, Any]:
 def admit(generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, plan: Plan) -> None:
     """Hold the worst case, and write the generation and its first attempt: durable before any byte is sent.
 
-    Raises PaymentRequired, BudgetReached or TooManyRequests; then nothing was written.
+    Raises Stale, PaymentRequired, BudgetReached or TooManyRequests; then nothing was written.
     """
     found = sql.row(
         _ADMIT,
@@ -189,11 +190,14 @@ def admit(generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, pl
             "user": request.safety_identifier or request.user or "",
             "request_size_bytes": request.body_size_bytes,
             "lease_owner": leases.owner(),
-            "lease": _lease(leases.life_s()),
+            "lease_s": leases.life_s(),
+            "catalogue_version": plan.catalogue_version,
             **_attempt(plan.first, 1),
         },
     )
-    verdict = ledger.Verdict(*(found or ("insufficient",)))
+    if found is None:
+        raise Stale
+    verdict = ledger.Verdict(*found)
     if not verdict.held:
         raise ledger.refuse(verdict, needed_nanos=plan.hold_nanos, promo_only=plan.simulated)
 

@@ -10,10 +10,13 @@ from django.db.models import QuerySet
 from django.http import FileResponse, HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 
+from accounts import keys
 from accounts.api import ApiView
+from accounts.authentication import SpendingKeyAuthentication
 from core import api, errors, ids
 from imagesapi import catalog, gateway, history, inputs, links, listing, outputs, store
 from imagesapi.models import Image
+from imagesapi.values import ImageRequest
 
 _JSON_TYPES = ("application/json", "")
 
@@ -22,31 +25,40 @@ class Generations(ApiView):
     """POST images/generations."""
 
     billable: ClassVar[bool] = True
+    authentication_classes: ClassVar = (SpendingKeyAuthentication,)
 
     def post(self, request: Request) -> HttpResponse:
         started_s = time.monotonic()
         caller = self.caller(request)
-        http = request._request
-        content_type = http.content_type or ""
-        if content_type not in _JSON_TYPES:
-            raise errors.UnsupportedMediaType(
-                f"images/generations takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
-            )
-        body = api.read_body(http)
-        asked = inputs.generation(
-            api.parse_object(body),
-            default_model=settings.DEFAULT_MODEL,
-            dry_run=_flag(request, "dryRun"),
-            max_cost_header=request.headers.get("x-max-cost"),
-            size_bytes=len(body),
-        )
+        try:
+            asked = _asked(request)
+        except errors.PixelparError:
+            keys.look_again(caller)  # a key that was revoked meanwhile is what there is to say
+            raise
         if asked.dry_run:
-            return api.render(outputs.dry_run(gateway.plan(caller, asked)))
-        outcome = gateway.create(caller, asked, generation_id=http.id)  # type: ignore[attr-defined]
+            return api.render(outputs.dry_run(gateway.plan(keys.look_again(caller), asked)))
+        outcome = gateway.create(caller, asked, generation_id=request._request.id)  # type: ignore[attr-defined]
         return api.render(
             outputs.images(outcome, caller=caller, request=asked),
             headers=outputs.headers(outcome, started_s=started_s),
         )
+
+
+def _asked(request: Request) -> ImageRequest:
+    http = request._request
+    content_type = http.content_type or ""
+    if content_type not in _JSON_TYPES:
+        raise errors.UnsupportedMediaType(
+            f"images/generations takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
+        )
+    body = api.read_body(http)
+    return inputs.generation(
+        api.parse_object(body),
+        default_model=settings.DEFAULT_MODEL,
+        dry_run=_flag(request, "dryRun"),
+        max_cost_header=request.headers.get("x-max-cost"),
+        size_bytes=len(body),
+    )
 
 
 def _flag(request: Request, name: str) -> bool:

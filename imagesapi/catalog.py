@@ -24,6 +24,8 @@ __all__ = ["Candidates", "Entry", "Snapshot", "candidates", "current_version", "
 log = structlog.get_logger(__name__)
 
 MOCK = "mock"
+# True in a statement while the catalogue is the one that was planned with.
+STILL_CURRENT = "(SELECT number FROM imagesapi_catalogversion LIMIT 1) = %(catalogue_version)s"
 # A charge uses the prices valid when its call was sent; no call stays open nearly as long as this.
 _SUPERSEDED_KEPT = dt.timedelta(days=2)
 

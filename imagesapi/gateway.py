@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
+from accounts import keys
 from accounts.callers import Caller
 from core import errors, faults, ids, load, memory, sql
 from imagesapi import admission, catalog, delivery, failures, leases, pricing, providers, receipts, routing, store
@@ -70,24 +71,41 @@ def plan(caller: Caller, request: ImageRequest) -> Plan:
 
 
 def create(caller: Caller, request: ImageRequest, *, generation_id: uuid.UUID | None = None) -> Outcome:
-    """Make the images and charge what they cost.
+    """Make the images and charge what they cost. `caller` may be some seconds old: the hold looks at its key again.
 
     Raises a PixelparError when there is nothing to deliver; then nothing is charged.
     """
     generation_id = generation_id or ids.new()
     with load.slot(), memory.scope(), leases.working(generation_id):
-        found = plan(caller, request)
+        faults.point("before_hold")
+        found = _admitted(generation_id, caller, request)
         job = _Job(
             id=generation_id,
             request=request,
             plan=found,
             deadline=time.monotonic() + settings.PROVIDER_TIMEOUT_S,
         )
-        faults.point("before_hold")
-        admission.admit(job.id, caller=caller, request=request, plan=found)
         with _closed_whatever_happens(job):
             faults.point("after_hold")
             return _work(job)
+
+
+def _admitted(generation_id: uuid.UUID, caller: Caller, request: ImageRequest) -> Plan:
+    """Plan and hold; when the key or the catalogue changed meanwhile, once more with what they are now."""
+    try:
+        found = plan(caller, request)
+        admission.admit(generation_id, caller=caller, request=request, plan=found)
+        return found
+    except (admission.Stale, errors.PixelparError) as refusal:
+        fresh = keys.look_again(caller)
+        if isinstance(refusal, errors.PixelparError) and fresh.catalogue_version == caller.catalogue_version:
+            raise
+    found = plan(fresh, request)
+    try:
+        admission.admit(generation_id, caller=fresh, request=request, plan=found)
+    except admission.Stale as error:
+        raise errors.Overloaded("The catalogue is being changed just now. Try again.", retry_after_s=1) from error
+    return found
 
 
 def _work(job: _Job) -> Outcome:

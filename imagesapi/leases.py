@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 _RENEW = """
 UPDATE imagesapi_generation SET lease_expires_at = now() + make_interval(secs => %(life_s)s)
-WHERE id = ANY(%(ids)s) AND lease_owner = %(owner)s AND lease_expires_at IS NOT NULL
+WHERE id = ANY(%(ids)s::uuid[]) AND lease_owner = %(owner)s AND lease_expires_at IS NOT NULL
 """
 
 
@@ -78,7 +78,7 @@ def _renew(process: _Process) -> None:
             if not process.working:
                 process.renewing = False
                 return
-            ids = list(process.working)
+            ids = f"{{{','.join(map(str, process.working))}}}"
         try:
             sql.row(_RENEW, {"ids": ids, "owner": process.owner, "life_s": life_s()})
         except DatabaseError as error:

@@ -74,8 +74,9 @@ class LiveServer:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the processes
 
-    def start(self, *, worker: bool = False) -> LiveServer:
-        self._spawn([sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", "config.wsgi"])
+    def start(self, *options: str, worker: bool = False) -> LiveServer:
+        """`options` are gunicorn's, on top of the platform's own configuration."""
+        self._spawn([sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", *options, "config.wsgi"])
         if worker:
             self.start_worker()
         self.wait()

@@ -15,6 +15,8 @@ from core import errors, ids, load
 # Between two requests of a busy client its connection waits here, not by way of the main loop and back: that detour
 # costs two switches between threads that all want the interpreter.
 _PARK_MS = 200
+# A client that stalls in the middle of its request, or of our answer, gets its thread taken away.
+_STALL_S = 90
 _SPENDING_PATHS = frozenset(f"{root}images/generations" for root in settings.API_ROOTS)
 
 
@@ -48,6 +50,7 @@ class Worker(ThreadWorker):
         if req.method == "POST" and req.path in _SPENDING_PATHS and load.is_full():
             conn.sock.sendall(_refusal())
             return not req.should_close()
+        conn.sock.settimeout(_STALL_S)
         kept: bool = super().handle_request(req, conn)
         return kept
 

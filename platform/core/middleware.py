@@ -33,6 +33,7 @@ def request_id(get_response: GetResponse) -> GetResponse:
     """Give each request an id, bind it to the log lines, and send it back; ours, never one a caller chose."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
+        request.is_api = is_api(request.path_info)  # type: ignore[attr-defined]
         request.id = ids.new()  # type: ignore[attr-defined]
         word = ids.public("req", request.id)  # type: ignore[attr-defined]
         structlog.contextvars.clear_contextvars()
@@ -45,9 +46,11 @@ def request_id(get_response: GetResponse) -> GetResponse:
 
 
 def one_host(get_response: GetResponse) -> GetResponse:
-    """Refuse a request line that names another host than the Host header: two readers would see two requests."""
+    """Refuse a host that is not ours, and a request line that names another one than the Host header does: two readers
+    would see two requests."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
+        request.get_host()  # raises DisallowedHost
         target = request.META.get("RAW_URI", "/")  # the request line's, as gunicorn read it
         if not target.startswith(("/", "*")):
             authority = target.partition("://")[2].partition("/")[0]

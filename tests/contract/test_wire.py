@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import socket
 import time
 from collections.abc import Iterator
@@ -34,12 +33,23 @@ class Answer:
     content: bytes
 
 
-class _Socketlike:
+class _Reading:
+    """What http.client wants of a socket: one buffered reader for all answers of a connection, never closed by one."""
+
     def __init__(self, sock: socket.socket) -> None:
         self._file = sock.makefile("rb")
 
-    def makefile(self, *args: object) -> io.BufferedReader:
-        return self._file
+    def makefile(self, *args: object) -> _Reading:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def flush(self) -> None:
+        """Nothing is written here."""
+
+    def close(self) -> None:
+        """The next answer is still to be read."""
 
 
 class Line:
@@ -49,6 +59,7 @@ class Line:
         host, _, port = customer.server.url.removeprefix("http://").partition(":")
         self.customer = customer
         self.sock = socket.create_connection((host, int(port)), timeout=15)
+        self._reading = _Reading(self.sock)
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -68,13 +79,17 @@ class Line:
         self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
     def read(self) -> Answer:
-        response = http.client.HTTPResponse(_Socketlike(self.sock))  # type: ignore[arg-type]
+        response = http.client.HTTPResponse(self._reading)  # type: ignore[arg-type]
         response.begin()
         return Answer(response.status, response.headers, response.read())
 
+    def close(self) -> None:
+        self._reading.detach().close()
+        self.sock.close()
+
     def is_closed(self) -> bool:
         try:
-            return self.sock.recv(1) == b""
+            return bool(self._reading.read(1) == b"")
         except ConnectionResetError:
             return True
 
@@ -83,7 +98,7 @@ class Line:
 def line(customer: Customer) -> Iterator[Line]:
     line = Line(customer)
     yield line
-    line.sock.close()
+    line.close()
 
 
 def chunks(*parts: bytes) -> bytes:
@@ -212,7 +227,7 @@ def test_what_is_not_http_is_refused_in_json(customer: Customer, fake: ProviderF
         assert 400 <= answer.status_code < 500, (name, answer)
         assert error_of(answer)["type"] == "invalid_request_error", name
         assert b"<html" not in answer.content.lower()
-        line.sock.close()
+        line.close()
     assert_nothing_happened(fake)
 
 
@@ -243,7 +258,7 @@ def test_a_caller_that_hangs_up_while_sending_leaves_nothing(customer: Customer,
         line = Line(customer)
         line.post(*headers, body=b"5\r\n{")
         time.sleep(0.05)
-        line.sock.close()
+        line.close()
     answer = requests.get(f"{customer.base_url}/models", headers=customer.headers, timeout=10)
     assert answer.status_code == 200
     assert_nothing_happened(fake)
