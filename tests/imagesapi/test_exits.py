@@ -224,7 +224,9 @@ def test_a_job_is_given_up_when_it_is_too_old_or_nobody_can_ask(victims: Victims
 # Time
 
 
-@pytest.mark.parametrize("behaviour", [misbehaviour.hang(), misbehaviour.bill_and_hang(), misbehaviour.drip_body(0.3)])
+@pytest.mark.parametrize(
+    "behaviour", [misbehaviour.bill_and_hang(), misbehaviour.drip_body(0.3)], ids=["silent", "slow"]
+)
 def test_a_provider_that_does_not_finish_in_time_costs_the_caller_nothing(
     victims: Victims, fake: ProviderFake, behaviour: Behaviour
 ) -> None:
@@ -308,7 +310,7 @@ def test_a_web_process_that_is_killed_is_replaced_and_its_request_recovered(
     settings.STORE_DIR = tmp_path / "images"
     organization, key = money.customer(wallet_nanos=10**9)
     variables = environment(fake, port=free_port(), folder=tmp_path, LEASE_S="1", FAULT="kill@after_result")
-    with LiveServer(variables).start() as server:
+    with LiveServer(variables).start("--preload") as server:
         sock, head, body = raw_request(server, key)
         with sock:
             sock.sendall(head + body)
