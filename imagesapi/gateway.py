@@ -21,7 +21,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.callers import Caller
 from core import errors, faults, ids, load, memory, sql
-from imagesapi import admission, catalog, delivery, failures, leases, pricing, providers, receipts, routing, store
+from imagesapi import admission, catalog, delivery, failures, leases, pricing, providers, receipts, results, routing, store
 from imagesapi.admission import Settlement, Try
 from imagesapi.delivery import Kept
 from imagesapi.providers.base import BadAnswer, Call, ProviderError
@@ -218,7 +218,7 @@ def _settle(job: _Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], s
     faults.point("after_settle")
     if resolved is None:
         raise failures.taken_over()
-    store.drop_result(job.id)
+    results.drop(job.id)
     faults.point("after_drop")
     _, absorbed_nanos = resolved
     if absorbed_nanos:
@@ -274,7 +274,7 @@ def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
             if image.b64 is not None:
                 image.data = b""  # the answer hands the text through; a thousand of these at once add up
         faults.point("after_images")
-        store.save_result(settlement.generation_id, delivery.as_document(settlement))
+        results.keep(settlement.generation_id, delivery.as_document(settlement))
     except store.StoreError:
         for row in settlement.images:
             with contextlib.suppress(OSError):
@@ -307,6 +307,8 @@ def _closed_whatever_happens(job: _Job) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if job.result_is_kept:
+            results.leave(job.id)
         if job.is_resolved and isinstance(error, errors.PixelparError):
             raise
         log.exception("a request broke off")

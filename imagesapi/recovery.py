@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from core import errors, faults, ids, sql
-from imagesapi import admission, catalog, delivery, fitting, gateway, inputs, leases, pricing, providers, store
+from imagesapi import admission, catalog, delivery, fitting, gateway, inputs, leases, pricing, providers, results, store
 from imagesapi.admission import Settlement, Try
 from imagesapi.models import Image
 from imagesapi.providers.base import ProviderError
@@ -116,7 +116,7 @@ def _parsed(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _resolve(abandoned: Abandoned) -> str:
-    document = store.load_result(abandoned.id)
+    document = results.find(abandoned.id)
     if document is not None:
         log.warning("settling from a kept result", generation=ids.public("req", abandoned.id))
         return _settle(delivery.from_document(document))
@@ -130,7 +130,7 @@ def _settle(settlement: Settlement) -> str:
     resolved = admission.settle(settlement)
     faults.point("after_recovered_settle")
     if resolved is not None:  # else somebody was faster, and what this one kept goes with the leftovers
-        store.drop_result(settlement.generation_id)
+        results.drop(settlement.generation_id)
     return "settled"
 
 
@@ -202,7 +202,8 @@ def _request(abandoned: Abandoned) -> ImageRequest:
 
 def _drop_leftovers() -> None:
     """Results whose generation has ended: the crash came between settling and forgetting, or the claim was lost."""
-    waiting = list(store.waiting_results())
+    waiting = list(results.waiting())
+    results.remove_empty()
     if not waiting:
         return
     with connection.cursor() as cursor:
@@ -214,9 +215,9 @@ def _drop_leftovers() -> None:
         ended = cursor.fetchall()
     sql.give_back()
     for (generation_id,) in ended:
-        document = store.load_result(generation_id)
+        document = results.find(generation_id)
         paths = {image["path"] for image in document["images"]} if document is not None else set()
         for path in paths - set(Image.objects.filter(generation=generation_id).values_list("path", flat=True)):
             store.delete(path)
-        store.drop_result(generation_id)
+        results.drop(generation_id)
     sql.give_back()

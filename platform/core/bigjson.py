@@ -13,6 +13,7 @@ LONG_BYTES = 4096
 _MARK = f"cut-{secrets.token_hex(8)}-"
 _MARK_BYTES = _MARK.encode()
 _DEPTH = 4
+_OPENING = re.compile(rb'\s*:\s*"')
 
 
 def loads(body: bytes, *, key: str) -> Any:

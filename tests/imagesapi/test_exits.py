@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing import ledger
-from imagesapi import recovery, store
+from imagesapi import recovery, results, store
 from imagesapi.models import Attempt, Generation, Image
 from tests import calls, money
 from tests.calls import Gate
@@ -137,7 +137,7 @@ def test_a_process_that_wakes_too_late_changes_nothing_and_says_so(
     assert (Generation.objects.values().get(), Image.objects.count(), fake.calls) == before
     assert money.wrongs() == []
     steps.drop_leftovers(victims)
-    assert list(store.waiting_results()) == []
+    assert list(results.waiting()) == []
     kept = [path for path in settings.STORE_DIR.rglob("*.*") if path.is_file()]
     assert len(kept) == Image.objects.count()
 

@@ -18,7 +18,7 @@ import requests
 from django.conf import settings
 
 from core import sql
-from imagesapi import recovery, store
+from imagesapi import recovery, results, store
 from imagesapi.models import Generation
 from tests import calls, money
 from tests.fakes import misbehaviour
@@ -54,7 +54,7 @@ def test_a_kill_at_any_point_of_a_request_or_of_its_recovery_loses_nothing(
     assert [wrong for case in cases for wrong in case.wrongs()] == []
     assert money.wrongs() == []
     steps.drop_leftovers(victims)
-    assert list(store.waiting_results()) == []
+    assert list(results.waiting()) == []
 
 
 def begin_and_kill(victims: Victims, fake: ProviderFake, point: str) -> steps.Case:
