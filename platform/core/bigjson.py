@@ -21,19 +21,23 @@ def loads(body: bytes, *, key: str) -> Any:
 
     Only texts without an escape are cut, so a view's bytes are the text's own. Raises orjson.JSONDecodeError.
     """
+    name = b'"%s"' % key.encode()
     pieces: list[bytes] = []
     views: list[memoryview] = []
-    at = 0
-    for match in re.finditer(rb'"%s"\s*:\s*"' % key.encode(), body):
-        start = match.end()
-        if start < at:
+    at = here = 0
+    # `find` passes a long text at memory's speed; a pattern would step through it letter by letter.
+    while (here := body.find(name, here)) != -1:
+        here += len(name)
+        opening = _OPENING.match(body, here)
+        if opening is None:
             continue
+        start = opening.end()
         end = body.find(b'"', start)
         if end - start < LONG_BYTES or body.find(b"\\", start, end) != -1:
             continue
         pieces += [body[at:start], b"%s%d" % (_MARK_BYTES, len(views))]
         views.append(memoryview(body)[start:end])
-        at = end
+        at = here = end
     if not views:
         return orjson.loads(body)
     pieces.append(body[at:])
