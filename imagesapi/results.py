@@ -28,13 +28,15 @@ class _Slots:
         self.folder = folder
         self.free: list[int] = []
         self.taken: dict[uuid.UUID, int] = {}
-        self.lock = threading.Lock()
 
     def take(self, generation_id: uuid.UUID) -> int:
-        with self.lock:
-            slot = self.free.pop() if self.free else self._make()
-            self.taken[generation_id] = slot
-            return slot
+        # Single steps on lists and dictionaries are whole under the interpreter's lock; no other lock is waited for.
+        try:
+            slot = self.free.pop()
+        except IndexError:
+            slot = self._make()
+        self.taken[generation_id] = slot
+        return slot
 
     def _make(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -44,20 +46,18 @@ class _Slots:
         return slot
 
     def give_back(self, generation_id: uuid.UUID) -> bool:
-        with self.lock:
-            slot = self.taken.pop(generation_id, None)
-            if slot is None:
-                return False
-            os.ftruncate(slot, 0)
-            self.free.append(slot)
-            return True
+        slot = self.taken.pop(generation_id, None)
+        if slot is None:
+            return False
+        os.ftruncate(slot, 0)
+        self.free.append(slot)
+        return True
 
 
     def leave(self, generation_id: uuid.UUID) -> None:
-        with self.lock:
-            slot = self.taken.pop(generation_id, None)
-            if slot is not None:
-                os.close(slot)
+        slot = self.taken.pop(generation_id, None)
+        if slot is not None:
+            os.close(slot)
 
 
 _slots: tuple[int, _Slots] | None = None
