@@ -27,7 +27,7 @@ run: .venv/runtime.stamp ## set up what is missing and serve on http://127.0.0.1
 
 test: .venv/dev.stamp ## everything CI runs
 	@$(MAKE) --no-print-directory lint types layers
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not prove"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not prove"
 
 prove: .venv/dev.stamp ## the guarantees at full size
 	@$(BIN)/python -m pytest -m prove -s

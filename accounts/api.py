@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.authentication import ApiKeyAuthentication, HasApiKey
 from accounts.callers import Caller
+
+
+class _OnlyJson(BaseContentNegotiation):
+    """Views render by themselves, and always JSON: OpenAI's clients say Accept: application/json even for streams."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return None
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], JSONRenderer.media_type
 
 
 class ApiView(APIView):
@@ -21,6 +33,7 @@ class ApiView(APIView):
     # Spends the organization's money: the sweep over all routes asks for a recorded hold.
     billable: ClassVar[bool] = False
     metadata_class = None
+    content_negotiation_class = _OnlyJson
 
     @staticmethod
     def caller(request: Request) -> Caller:

@@ -59,8 +59,7 @@ class Account(models.Model):
             models.CheckConstraint(name="account_held_not_negative", condition=Q(held_nanos__gte=0)),
             models.CheckConstraint(
                 name="account_never_below_its_floor",
-                condition=Q(organization__isnull=True)
-                | Q(posted_nanos__gte=F("held_nanos") + F("floor_nanos")),
+                condition=Q(organization__isnull=True) | Q(posted_nanos__gte=F("held_nanos") + F("floor_nanos")),
             ),
             models.CheckConstraint(
                 name="account_of_the_system_has_no_balance",
@@ -101,9 +100,7 @@ class Hold(models.Model):
                 condition=Q(charged_nanos__isnull=True) | Q(charged_nanos__lte=F("promo_nanos") + F("wallet_nanos")),
             ),
         )
-        indexes = (
-            models.Index(fields=["organization"], name="hold_open", condition=Q(state="held")),
-        )
+        indexes = (models.Index(fields=["organization"], name="hold_open", condition=Q(state="held")),)
 
     def __str__(self) -> str:
         return f"{self.id} {self.state}"

@@ -21,7 +21,9 @@ from imagesapi.routing import Candidate, Plan
 from imagesapi.values import ImageRequest
 
 _ATTEMPT_COLUMNS = "(generation_id, number, offer_id, provider, executed_model, status, worst_case_nanos)"
-_ATTEMPT_VALUES = "%(number)s::smallint, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
+_ATTEMPT_VALUES = (
+    "%(number)s::smallint, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
+)
 
 _ADMIT = f"""
 WITH held AS MATERIALIZED (

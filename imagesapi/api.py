@@ -25,7 +25,7 @@ class Generations(ApiView):
     """POST images/generations."""
 
     billable: ClassVar[bool] = True
-    authentication_classes: ClassVar = (SpendingKeyAuthentication,)
+    authentication_classes = (SpendingKeyAuthentication,)
 
     def post(self, request: Request) -> HttpResponse:
         started_s = time.monotonic()

@@ -21,7 +21,19 @@ from django.utils import timezone
 from accounts import keys
 from accounts.callers import Caller
 from core import errors, faults, ids, load, memory, sql
-from imagesapi import admission, catalog, delivery, failures, leases, pricing, providers, receipts, results, routing, store
+from imagesapi import (
+    admission,
+    catalog,
+    delivery,
+    failures,
+    leases,
+    pricing,
+    providers,
+    receipts,
+    results,
+    routing,
+    store,
+)
 from imagesapi.admission import Settlement, Try
 from imagesapi.delivery import Kept
 from imagesapi.providers.base import BadAnswer, Call, ProviderError

@@ -96,9 +96,9 @@ def detail(caller: Caller, word: str) -> dict[str, Any]:
     if row is None:
         raise errors.NotFound(f"There is no request {word[:40]!r}.")
     expires_at_s = int(time.time()) + caller.link_life_minutes * 60
-    images = Image.objects.filter(
-        organization_id=caller.organization_id, generation=row, deleted_at=None
-    ).order_by("position")
+    images = Image.objects.filter(organization_id=caller.organization_id, generation=row, deleted_at=None).order_by(
+        "position"
+    )
     return {
         **item(row),
         "asked": row.asked,

@@ -156,9 +156,7 @@ class Generation(models.Model):
 
     id = models.UUIDField(primary_key=True, default=ids.new)
     # No index of their own where another one begins with the column: each costs every request an insert.
-    organization = models.ForeignKey(
-        Organization, on_delete=models.PROTECT, related_name="generations", db_index=False
-    )
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="generations", db_index=False)
     api_key = models.ForeignKey(
         ApiKey, on_delete=models.SET_NULL, null=True, related_name="generations", db_index=False
     )

@@ -22,10 +22,11 @@ from imagesapi.store import StoreError
 
 
 class _Slots:
-    """One process's files in one folder. Each is locked for as long as the process lives."""
+    """One process's files in one store. Each is locked for as long as the process lives."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.folder = store / "results"
         self.free: list[int] = []
         self.taken: dict[uuid.UUID, int] = {}
 
@@ -53,7 +54,6 @@ class _Slots:
         self.free.append(slot)
         return True
 
-
     def leave(self, generation_id: uuid.UUID) -> None:
         slot = self.taken.pop(generation_id, None)
         if slot is not None:
@@ -71,9 +71,12 @@ def _folder() -> Path:
 
 def _ours() -> _Slots:
     global _slots
+    found = _slots
+    if found is not None and found[0] == os.getpid() and found[1].store is settings.STORE_DIR:
+        return found[1]
     with _slots_lock:
-        if _slots is None or _slots[0] != os.getpid() or _slots[1].folder != _folder():
-            _slots = (os.getpid(), _Slots(_folder()))
+        if _slots is None or _slots[0] != os.getpid() or _slots[1].store is not settings.STORE_DIR:
+            _slots = (os.getpid(), _Slots(settings.STORE_DIR))
         return _slots[1]
 
 

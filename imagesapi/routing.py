@@ -71,7 +71,9 @@ def plan(request: ImageRequest, snapshot: catalog.Snapshot, *, at: dt.datetime) 
     if request.strict:
         able = _unchanged_only(able)
     hold_nanos = max(candidate.worst_case.total_nanos for candidate in able)
-    return Plan(model=found.model, candidates=tuple(able), hold_nanos=hold_nanos, at=at, catalogue_version=snapshot.version)
+    return Plan(
+        model=found.model, candidates=tuple(able), hold_nanos=hold_nanos, at=at, catalogue_version=snapshot.version
+    )
 
 
 def _redirection(found: catalog.Candidates) -> tuple[Adjustment, ...]:

@@ -70,9 +70,10 @@ def test_it_computes_money_in_integers() -> None:
 
 # What is put together from something else than constants, and why that is safe.
 COMPOSED = {
+    ("platform/core/sql.py", "name"),  # of a prepared statement, made from the statement itself
     ("platform/core/sql.py", "statement"),  # the one door: everybody who calls it is checked here
     ("billing/ledger.py", "query"),  # constants of this file, and what rooms register at start
-    ("accounts/keys.py", "_lookup()"),  # constants of this file, and what rooms register at start
+    ("accounts/keys.py", "_lookup(condition)"),  # constants of this file, and what rooms register at start
     ("platform/core/management/commands/migrate.py", "f'GRANT USAGE ON SCHEMA public TO {name}'"),  # quoted names
     ("platform/core/management/commands/migrate.py", "f'GRANT SELECT, INSERT, UPDATE, DELETE {everything} TO {name}'"),
     (

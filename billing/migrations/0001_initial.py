@@ -8,180 +8,378 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('wallet', 'Wallet'), ('promo', 'Promo'), ('provider_payable', 'Provider Payable'), ('simulated', 'Simulated'), ('absorbed', 'Absorbed'), ('promo_expense', 'Promo Expense'), ('breakage', 'Breakage'), ('stripe_clearing', 'Stripe Clearing'), ('stripe_fees', 'Stripe Fees'), ('tax_payable', 'Tax Payable'), ('suspense', 'Suspense')], max_length=24)),
-                ('provider', models.CharField(blank=True, db_default='', default='', max_length=64)),
-                ('posted_nanos', models.BigIntegerField(db_default=0, default=0)),
-                ('held_nanos', models.BigIntegerField(db_default=0, default=0)),
-                ('floor_nanos', models.BigIntegerField(db_default=0, default=0)),
-                ('frozen', models.BooleanField(db_default=False, default=False)),
-                ('organization', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='accounts', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("wallet", "Wallet"),
+                            ("promo", "Promo"),
+                            ("provider_payable", "Provider Payable"),
+                            ("simulated", "Simulated"),
+                            ("absorbed", "Absorbed"),
+                            ("promo_expense", "Promo Expense"),
+                            ("breakage", "Breakage"),
+                            ("stripe_clearing", "Stripe Clearing"),
+                            ("stripe_fees", "Stripe Fees"),
+                            ("tax_payable", "Tax Payable"),
+                            ("suspense", "Suspense"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("provider", models.CharField(blank=True, db_default="", default="", max_length=64)),
+                ("posted_nanos", models.BigIntegerField(db_default=0, default=0)),
+                ("held_nanos", models.BigIntegerField(db_default=0, default=0)),
+                ("floor_nanos", models.BigIntegerField(db_default=0, default=0)),
+                ("frozen", models.BooleanField(db_default=False, default=False)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="accounts",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Hold',
+            name="Hold",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
-                ('state', models.CharField(db_default='held', default='held', max_length=8)),
-                ('promo_nanos', models.BigIntegerField()),
-                ('wallet_nanos', models.BigIntegerField()),
-                ('charged_nanos', models.BigIntegerField(null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('resolved_at', models.DateTimeField(null=True)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='accounts.organization')),
+                ("id", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ("state", models.CharField(db_default="held", default="held", max_length=8)),
+                ("promo_nanos", models.BigIntegerField()),
+                ("wallet_nanos", models.BigIntegerField()),
+                ("charged_nanos", models.BigIntegerField(null=True)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("resolved_at", models.DateTimeField(null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="holds",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Limit',
+            name="Limit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(max_length=16)),
-                ('scope_id', models.BigIntegerField(null=True)),
-                ('meter', models.CharField(max_length=16)),
-                ('window', models.CharField(max_length=8)),
-                ('cap', models.BigIntegerField()),
-                ('active', models.BooleanField(db_default=True, default=True)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='limits', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("scope", models.CharField(max_length=16)),
+                ("scope_id", models.BigIntegerField(null=True)),
+                ("meter", models.CharField(max_length=16)),
+                ("window", models.CharField(max_length=8)),
+                ("cap", models.BigIntegerField()),
+                ("active", models.BooleanField(db_default=True, default=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="limits",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LimitUse',
+            name="LimitUse",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('starts_on', models.DateField()),
-                ('used', models.BigIntegerField(db_default=0, default=0)),
-                ('held', models.BigIntegerField(db_default=0, default=0)),
-                ('limit', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='uses', to='billing.limit')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("starts_on", models.DateField()),
+                ("used", models.BigIntegerField(db_default=0, default=0)),
+                ("held", models.BigIntegerField(db_default=0, default=0)),
+                (
+                    "limit",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="uses",
+                        to="billing.limit",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='HoldLimit',
+            name="HoldLimit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('amount', models.BigIntegerField()),
-                ('hold', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='limits', to='billing.hold')),
-                ('use', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='holds', to='billing.limituse')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("amount", models.BigIntegerField()),
+                (
+                    "hold",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="limits",
+                        to="billing.hold",
+                    ),
+                ),
+                (
+                    "use",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="holds", to="billing.limituse"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Transfer',
+            name="Transfer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('amount_nanos', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('grant', 'Grant'), ('charge', 'Charge'), ('charge_promo', 'Charge Promo'), ('absorbed', 'Absorbed')], max_length=24)),
-                ('reference_type', models.CharField(max_length=24)),
-                ('reference_id', models.UUIDField()),
-                ('note', models.CharField(blank=True, db_default='', default='', max_length=200)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('credit_account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='credits', to='billing.account')),
-                ('debit_account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='debits', to='billing.account')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("amount_nanos", models.BigIntegerField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("grant", "Grant"),
+                            ("charge", "Charge"),
+                            ("charge_promo", "Charge Promo"),
+                            ("absorbed", "Absorbed"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("reference_type", models.CharField(max_length=24)),
+                ("reference_id", models.UUIDField()),
+                ("note", models.CharField(blank=True, db_default="", default="", max_length=200)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "credit_account",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="credits",
+                        to="billing.account",
+                    ),
+                ),
+                (
+                    "debit_account",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="debits",
+                        to="billing.account",
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('organization', 'kind', 'provider'), name='account_once', nulls_distinct=False),
+            model_name="account",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "kind", "provider"), name="account_once", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['wallet', 'promo', 'provider_payable', 'simulated', 'absorbed', 'promo_expense', 'breakage', 'stripe_clearing', 'stripe_fees', 'tax_payable', 'suspense'])), name='account_kind_known'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "kind__in",
+                        [
+                            "wallet",
+                            "promo",
+                            "provider_payable",
+                            "simulated",
+                            "absorbed",
+                            "promo_expense",
+                            "breakage",
+                            "stripe_clearing",
+                            "stripe_fees",
+                            "tax_payable",
+                            "suspense",
+                        ],
+                    )
+                ),
+                name="account_kind_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind__in', ['wallet', 'promo']), ('organization__isnull', False)), models.Q(('organization__isnull', True), models.Q(('kind__in', ['wallet', 'promo']), _negated=True)), _connector='OR'), name='account_of_an_organization_or_the_system'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("kind__in", ["wallet", "promo"]), ("organization__isnull", False)),
+                    models.Q(
+                        ("organization__isnull", True), models.Q(("kind__in", ["wallet", "promo"]), _negated=True)
+                    ),
+                    _connector="OR",
+                ),
+                name="account_of_an_organization_or_the_system",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'provider_payable'), models.Q(('provider', ''), _negated=True)), models.Q(models.Q(('kind', 'provider_payable'), _negated=True), ('provider', '')), _connector='OR'), name='account_of_a_provider_names_it'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("kind", "provider_payable"), models.Q(("provider", ""), _negated=True)),
+                    models.Q(models.Q(("kind", "provider_payable"), _negated=True), ("provider", "")),
+                    _connector="OR",
+                ),
+                name="account_of_a_provider_names_it",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('held_nanos__gte', 0)), name='account_held_not_negative'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("held_nanos__gte", 0)), name="account_held_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('organization__isnull', True), ('posted_nanos__gte', django.db.models.expressions.CombinedExpression(models.F('held_nanos'), '+', models.F('floor_nanos'))), _connector='OR'), name='account_never_below_its_floor'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("organization__isnull", True),
+                    (
+                        "posted_nanos__gte",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("held_nanos"), "+", models.F("floor_nanos")
+                        ),
+                    ),
+                    _connector="OR",
+                ),
+                name="account_never_below_its_floor",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('organization__isnull', False), models.Q(('held_nanos', 0), ('posted_nanos', 0)), _connector='OR'), name='account_of_the_system_has_no_balance'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("organization__isnull", False), models.Q(("held_nanos", 0), ("posted_nanos", 0)), _connector="OR"
+                ),
+                name="account_of_the_system_has_no_balance",
+            ),
         ),
         migrations.AddIndex(
-            model_name='hold',
-            index=models.Index(condition=models.Q(('state', 'held')), fields=['organization'], name='hold_open'),
+            model_name="hold",
+            index=models.Index(condition=models.Q(("state", "held")), fields=["organization"], name="hold_open"),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['held', 'settled', 'voided'])), name='hold_state_known'),
+            model_name="hold",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("state__in", ["held", "settled", "voided"])), name="hold_state_known"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.CheckConstraint(condition=models.Q(('promo_nanos__gte', 0), ('wallet_nanos__gte', 0)), name='hold_amounts_not_negative'),
+            model_name="hold",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("promo_nanos__gte", 0), ("wallet_nanos__gte", 0)), name="hold_amounts_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('charged_nanos__isnull', True), ('resolved_at__isnull', True), ('state', 'held')), models.Q(('charged_nanos__gte', 0), ('resolved_at__isnull', False), ('state', 'settled')), models.Q(('charged_nanos__isnull', True), ('resolved_at__isnull', False), ('state', 'voided')), _connector='OR'), name='hold_resolved_when_not_held'),
+            model_name="hold",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("charged_nanos__isnull", True), ("resolved_at__isnull", True), ("state", "held")),
+                    models.Q(("charged_nanos__gte", 0), ("resolved_at__isnull", False), ("state", "settled")),
+                    models.Q(("charged_nanos__isnull", True), ("resolved_at__isnull", False), ("state", "voided")),
+                    _connector="OR",
+                ),
+                name="hold_resolved_when_not_held",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.CheckConstraint(condition=models.Q(('charged_nanos__isnull', True), ('charged_nanos__lte', django.db.models.expressions.CombinedExpression(models.F('promo_nanos'), '+', models.F('wallet_nanos'))), _connector='OR'), name='hold_never_charged_above_itself'),
+            model_name="hold",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("charged_nanos__isnull", True),
+                    (
+                        "charged_nanos__lte",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("promo_nanos"), "+", models.F("wallet_nanos")
+                        ),
+                    ),
+                    _connector="OR",
+                ),
+                name="hold_never_charged_above_itself",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('scope', 'organization'), ('scope_id__isnull', True)), models.Q(('scope__in', ['key', 'member']), ('scope_id__isnull', False)), _connector='OR'), name='limit_scope_known'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("scope", "organization"), ("scope_id__isnull", True)),
+                    models.Q(("scope__in", ["key", "member"]), ("scope_id__isnull", False)),
+                    _connector="OR",
+                ),
+                name="limit_scope_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('meter', 'spend'), ('window__in', ['day', 'month', 'total'])), models.Q(('meter', 'in_flight'), ('window', 'total')), _connector='OR'), name='limit_meter_known'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("meter", "spend"), ("window__in", ["day", "month", "total"])),
+                    models.Q(("meter", "in_flight"), ("window", "total")),
+                    _connector="OR",
+                ),
+                name="limit_meter_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(('cap__gte', 0)), name='limit_cap_not_negative'),
+            model_name="limit",
+            constraint=models.CheckConstraint(condition=models.Q(("cap__gte", 0)), name="limit_cap_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.UniqueConstraint(fields=('organization', 'scope', 'scope_id', 'meter', 'window'), name='limit_once_per_scope', nulls_distinct=False),
+            model_name="limit",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "scope", "scope_id", "meter", "window"),
+                name="limit_once_per_scope",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limituse',
-            constraint=models.UniqueConstraint(fields=('limit', 'starts_on'), name='limit_use_once_per_window'),
+            model_name="limituse",
+            constraint=models.UniqueConstraint(fields=("limit", "starts_on"), name="limit_use_once_per_window"),
         ),
         migrations.AddConstraint(
-            model_name='limituse',
-            constraint=models.CheckConstraint(condition=models.Q(('held__gte', 0), ('used__gte', 0)), name='limit_use_not_negative'),
+            model_name="limituse",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("held__gte", 0), ("used__gte", 0)), name="limit_use_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='holdlimit',
-            constraint=models.UniqueConstraint(fields=('hold', 'use'), name='hold_limit_once'),
+            model_name="holdlimit",
+            constraint=models.UniqueConstraint(fields=("hold", "use"), name="hold_limit_once"),
         ),
         migrations.AddIndex(
-            model_name='transfer',
-            index=models.Index(fields=['debit_account', '-id'], name='transfer_by_debit'),
+            model_name="transfer",
+            index=models.Index(fields=["debit_account", "-id"], name="transfer_by_debit"),
         ),
         migrations.AddIndex(
-            model_name='transfer',
-            index=models.Index(fields=['credit_account', '-id'], name='transfer_by_credit'),
+            model_name="transfer",
+            index=models.Index(fields=["credit_account", "-id"], name="transfer_by_credit"),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.UniqueConstraint(fields=('reference_id', 'reference_type', 'kind'), name='transfer_once_per_reference'),
+            model_name="transfer",
+            constraint=models.UniqueConstraint(
+                fields=("reference_id", "reference_type", "kind"), name="transfer_once_per_reference"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nanos__gt', 0)), name='transfer_amount_positive'),
+            model_name="transfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_nanos__gt", 0)), name="transfer_amount_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('debit_account', models.F('credit_account')), _negated=True), name='transfer_between_two_accounts'),
+            model_name="transfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("debit_account", models.F("credit_account")), _negated=True),
+                name="transfer_between_two_accounts",
+            ),
         ),
     ]

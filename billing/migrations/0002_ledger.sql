@@ -20,7 +20,7 @@ CREATE TYPE ledger_settlement AS (
 
 -- The id of a system account or of an organization's, made when it is first needed.
 CREATE FUNCTION ledger_account(p_kind text, p_organization bigint, p_provider text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     found_id bigint;
 BEGIN
@@ -40,7 +40,7 @@ END $$;
 CREATE FUNCTION ledger_hold(
     p_id uuid, p_organization bigint, p_key bigint, p_member bigint, p_amount bigint, p_promo_only boolean
 ) RETURNS ledger_verdict
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     result ledger_verdict;
     account record;
@@ -134,7 +134,7 @@ END $$;
 
 -- Give back what a hold took from limits; what was charged stays used where dollars are counted.
 CREATE FUNCTION ledger_release_limits(p_id uuid, p_charged bigint) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     taken record;
 BEGIN
@@ -152,12 +152,16 @@ END $$;
 
 -- What the provider billed and no customer pays.
 CREATE FUNCTION ledger_absorb(p_id uuid, p_amount bigint, p_provider text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql AS $$
+DECLARE
+    payee bigint;
 BEGIN
     IF p_amount > 0 THEN
-        INSERT INTO billing_transfer (debit_account_id, credit_account_id, amount_nanos, kind, reference_type, reference_id)
-        VALUES (ledger_account('absorbed', NULL, ''), ledger_account('provider_payable', NULL, p_provider),
-                p_amount, 'absorbed', 'generation', p_id);
+        -- The payee first, as a charge does: two first uses at once must not wait for each other.
+        payee := ledger_account('provider_payable', NULL, p_provider);
+        INSERT INTO billing_transfer
+            (debit_account_id, credit_account_id, amount_nanos, kind, reference_type, reference_id)
+        VALUES (ledger_account('absorbed', NULL, ''), payee, p_amount, 'absorbed', 'generation', p_id);
     END IF;
 END $$;
 
@@ -166,7 +170,7 @@ END $$;
 CREATE FUNCTION ledger_settle(
     p_id uuid, p_cost bigint, p_provider text, p_simulated boolean, p_absorbed bigint
 ) RETURNS ledger_settlement
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     hold billing_hold;
     result ledger_settlement;
@@ -213,7 +217,7 @@ END $$;
 
 -- Give a hold back whole. What a provider billed without delivering is booked to the platform.
 CREATE FUNCTION ledger_void(p_id uuid, p_provider text, p_absorbed bigint) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     hold billing_hold;
 BEGIN
@@ -236,7 +240,7 @@ END $$;
 
 -- Promotional credit. The reference makes it happen once, however often it is asked for; true when it was booked now.
 CREATE FUNCTION ledger_grant(p_organization bigint, p_amount bigint, p_reference uuid, p_note text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     promo bigint := ledger_account('promo', p_organization, '');
     booked bigint;
@@ -251,6 +255,10 @@ BEGIN
     UPDATE billing_account SET posted_nanos = posted_nanos + p_amount WHERE id = promo;
     RETURN true;
 END $$;
+
+-- Parts of the above, which nobody calls by themselves.
+REVOKE EXECUTE ON FUNCTION ledger_account(text, bigint, text), ledger_absorb(uuid, bigint, text),
+    ledger_release_limits(uuid, bigint) FROM PUBLIC;
 
 -- The journal is written once. Owner or not, nobody edits history.
 CREATE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -9,231 +9,400 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CatalogVersion',
+            name="CatalogVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.BigIntegerField(default=1)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.BigIntegerField(default=1)),
             ],
         ),
         migrations.CreateModel(
-            name='Model',
+            name="Model",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('loaded', models.JSONField(default=dict)),
-                ('enabled', models.BooleanField(default=True)),
-                ('slug', models.CharField(max_length=120, unique=True)),
-                ('name', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True)),
-                ('creator', models.CharField(blank=True, max_length=80)),
-                ('released_on', models.DateField()),
-                ('aliases', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, size=None)),
-                ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, default=list, size=None)),
-                ('successor', models.CharField(blank=True, max_length=120)),
-                ('redirects', models.BooleanField(default=False)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("loaded", models.JSONField(default=dict)),
+                ("enabled", models.BooleanField(default=True)),
+                ("slug", models.CharField(max_length=120, unique=True)),
+                ("name", models.CharField(max_length=120)),
+                ("description", models.TextField(blank=True)),
+                ("creator", models.CharField(blank=True, max_length=80)),
+                ("released_on", models.DateField()),
+                (
+                    "aliases",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=120), blank=True, default=list, size=None
+                    ),
+                ),
+                (
+                    "tags",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=40), blank=True, default=list, size=None
+                    ),
+                ),
+                ("successor", models.CharField(blank=True, max_length=120)),
+                ("redirects", models.BooleanField(default=False)),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Provider',
+            name="Provider",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('loaded', models.JSONField(default=dict)),
-                ('enabled', models.BooleanField(default=True)),
-                ('slug', models.SlugField(max_length=64, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('adapter', models.SlugField(max_length=64)),
-                ('website', models.URLField(blank=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("loaded", models.JSONField(default=dict)),
+                ("enabled", models.BooleanField(default=True)),
+                ("slug", models.SlugField(max_length=64, unique=True)),
+                ("name", models.CharField(max_length=80)),
+                ("adapter", models.SlugField(max_length=64)),
+                ("website", models.URLField(blank=True)),
             ],
             options={
-                'abstract': False,
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Generation',
+            name="Generation",
             fields=[
-                ('id', models.UUIDField(default=core.ids.new, primary_key=True, serialize=False)),
-                ('endpoint', models.CharField(max_length=32)),
-                ('model', models.CharField(max_length=120)),
-                ('provider', models.CharField(db_default='', default='', max_length=64)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('processing', 'Processing'), ('completed', 'Completed'), ('upstream_failure', 'Upstream Failure'), ('rejected', 'Rejected'), ('cancelled', 'Cancelled')], max_length=16)),
-                ('asked', models.JSONField()),
-                ('sent', models.JSONField(null=True)),
-                ('adjustments', models.JSONField(null=True)),
-                ('receipt', models.JSONField(null=True)),
-                ('metadata', models.JSONField(null=True)),
-                ('user', models.CharField(db_default='', default='', max_length=512)),
-                ('simulated', models.BooleanField(db_default=False, default=False)),
-                ('cost_nanos', models.BigIntegerField(null=True)),
-                ('error_code', models.CharField(db_default='', default='', max_length=64)),
-                ('error_message', models.CharField(db_default='', default='', max_length=1000)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('request_size_bytes', models.IntegerField(db_default=0, default=0)),
-                ('response_size_bytes', models.IntegerField(db_default=0, default=0)),
-                ('lease_owner', models.BigIntegerField(null=True)),
-                ('lease_expires_at', models.DateTimeField(null=True)),
-                ('api_key', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='generations', to='accounts.apikey')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='generations', to='accounts.organization')),
+                ("id", models.UUIDField(default=core.ids.new, primary_key=True, serialize=False)),
+                ("endpoint", models.CharField(max_length=32)),
+                ("model", models.CharField(max_length=120)),
+                ("provider", models.CharField(db_default="", default="", max_length=64)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("processing", "Processing"),
+                            ("completed", "Completed"),
+                            ("upstream_failure", "Upstream Failure"),
+                            ("rejected", "Rejected"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("asked", models.JSONField()),
+                ("sent", models.JSONField(null=True)),
+                ("adjustments", models.JSONField(null=True)),
+                ("receipt", models.JSONField(null=True)),
+                ("metadata", models.JSONField(null=True)),
+                ("user", models.CharField(db_default="", default="", max_length=512)),
+                ("simulated", models.BooleanField(db_default=False, default=False)),
+                ("cost_nanos", models.BigIntegerField(null=True)),
+                ("error_code", models.CharField(db_default="", default="", max_length=64)),
+                ("error_message", models.CharField(db_default="", default="", max_length=1000)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("request_size_bytes", models.IntegerField(db_default=0, default=0)),
+                ("response_size_bytes", models.IntegerField(db_default=0, default=0)),
+                ("lease_owner", models.BigIntegerField(null=True)),
+                ("lease_expires_at", models.DateTimeField(null=True)),
+                (
+                    "api_key",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="generations",
+                        to="accounts.apikey",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="generations",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Image',
+            name="Image",
             fields=[
-                ('id', models.UUIDField(default=core.ids.new, primary_key=True, serialize=False)),
-                ('position', models.SmallIntegerField()),
-                ('path', models.CharField(max_length=200)),
-                ('content_type', models.CharField(max_length=40)),
-                ('width_px', models.IntegerField()),
-                ('height_px', models.IntegerField()),
-                ('size_bytes', models.IntegerField()),
-                ('sha256', models.BinaryField(max_length=32)),
-                ('revised_prompt', models.TextField(db_default='', default='')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('deleted_at', models.DateTimeField(null=True)),
-                ('generation', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='images', to='imagesapi.generation')),
-                ('organization', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='images', to='accounts.organization')),
+                ("id", models.UUIDField(default=core.ids.new, primary_key=True, serialize=False)),
+                ("position", models.SmallIntegerField()),
+                ("path", models.CharField(max_length=200)),
+                ("content_type", models.CharField(max_length=40)),
+                ("width_px", models.IntegerField()),
+                ("height_px", models.IntegerField()),
+                ("size_bytes", models.IntegerField()),
+                ("sha256", models.BinaryField(max_length=32)),
+                ("revised_prompt", models.TextField(db_default="", default="")),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("deleted_at", models.DateTimeField(null=True)),
+                (
+                    "generation",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="images",
+                        to="imagesapi.generation",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="images",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Offer',
+            name="Offer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('loaded', models.JSONField(default=dict)),
-                ('enabled', models.BooleanField(default=True)),
-                ('wire_id', models.CharField(max_length=160)),
-                ('edit_wire_id', models.CharField(blank=True, max_length=160)),
-                ('capabilities', models.JSONField(default=dict)),
-                ('pricing', models.JSONField(default=dict)),
-                ('deprecated_on', models.DateField(blank=True, null=True)),
-                ('retires_on', models.DateField(blank=True, null=True)),
-                ('weight', models.IntegerField(default=0)),
-                ('notes', models.TextField(blank=True)),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='imagesapi.model')),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='imagesapi.provider')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("loaded", models.JSONField(default=dict)),
+                ("enabled", models.BooleanField(default=True)),
+                ("wire_id", models.CharField(max_length=160)),
+                ("edit_wire_id", models.CharField(blank=True, max_length=160)),
+                ("capabilities", models.JSONField(default=dict)),
+                ("pricing", models.JSONField(default=dict)),
+                ("deprecated_on", models.DateField(blank=True, null=True)),
+                ("retires_on", models.DateField(blank=True, null=True)),
+                ("weight", models.IntegerField(default=0)),
+                ("notes", models.TextField(blank=True)),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="offers", to="imagesapi.model"
+                    ),
+                ),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="offers", to="imagesapi.provider"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.SmallIntegerField()),
-                ('provider', models.CharField(max_length=64)),
-                ('executed_model', models.CharField(max_length=240)),
-                ('status', models.CharField(choices=[('sent', 'Sent'), ('succeeded', 'Succeeded'), ('refused', 'Refused'), ('failed', 'Failed'), ('unknown', 'Unknown'), ('not_billed', 'Not Billed'), ('absorbed', 'Absorbed')], max_length=16)),
-                ('worst_case_nanos', models.BigIntegerField()),
-                ('sent_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('http_status', models.SmallIntegerField(null=True)),
-                ('error_code', models.CharField(db_default='', default='', max_length=64)),
-                ('provider_request_id', models.CharField(db_default='', default='', max_length=200)),
-                ('job', models.JSONField(null=True)),
-                ('generation', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='imagesapi.generation')),
-                ('offer', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='imagesapi.offer')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.SmallIntegerField()),
+                ("provider", models.CharField(max_length=64)),
+                ("executed_model", models.CharField(max_length=240)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("sent", "Sent"),
+                            ("succeeded", "Succeeded"),
+                            ("refused", "Refused"),
+                            ("failed", "Failed"),
+                            ("unknown", "Unknown"),
+                            ("not_billed", "Not Billed"),
+                            ("absorbed", "Absorbed"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("worst_case_nanos", models.BigIntegerField()),
+                ("sent_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("http_status", models.SmallIntegerField(null=True)),
+                ("error_code", models.CharField(db_default="", default="", max_length=64)),
+                ("provider_request_id", models.CharField(db_default="", default="", max_length=200)),
+                ("job", models.JSONField(null=True)),
+                (
+                    "generation",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempts",
+                        to="imagesapi.generation",
+                    ),
+                ),
+                (
+                    "offer",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="attempts",
+                        to="imagesapi.offer",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='PriceLine',
+            name="PriceLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('meter', models.CharField(max_length=24)),
-                ('conditions', models.JSONField(default=dict)),
-                ('unit_price_picos', models.BigIntegerField()),
-                ('basis', models.CharField(max_length=8)),
-                ('valid_from', models.DateTimeField()),
-                ('source', models.CharField(max_length=300)),
-                ('as_of', models.DateField()),
-                ('confidence', models.CharField(max_length=16)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('offer', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='price_lines', to='imagesapi.offer')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("meter", models.CharField(max_length=24)),
+                ("conditions", models.JSONField(default=dict)),
+                ("unit_price_picos", models.BigIntegerField()),
+                ("basis", models.CharField(max_length=8)),
+                ("valid_from", models.DateTimeField()),
+                ("source", models.CharField(max_length=300)),
+                ("as_of", models.DateField()),
+                ("confidence", models.CharField(max_length=16)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "offer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="price_lines", to="imagesapi.offer"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ProviderSecret',
+            name="ProviderSecret",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64)),
-                ('sealed', models.BinaryField()),
-                ('changed_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='secrets', to='imagesapi.provider')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=64)),
+                ("sealed", models.BinaryField()),
+                ("changed_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="secrets", to="imagesapi.provider"
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='generation',
-            index=models.Index(fields=['organization', '-id'], name='generation_by_organization'),
+            model_name="generation",
+            index=models.Index(fields=["organization", "-id"], name="generation_by_organization"),
         ),
         migrations.AddIndex(
-            model_name='generation',
-            index=models.Index(condition=models.Q(('lease_expires_at__isnull', False)), fields=['lease_owner'], name='generation_open'),
+            model_name="generation",
+            index=models.Index(
+                condition=models.Q(("lease_expires_at__isnull", False)), fields=["lease_owner"], name="generation_open"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='generation',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'processing', 'completed', 'upstream_failure', 'rejected', 'cancelled'])), name='generation_status_known'),
+            model_name="generation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ["pending", "processing", "completed", "upstream_failure", "rejected", "cancelled"])
+                ),
+                name="generation_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='generation',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', True), ('lease_expires_at__isnull', False), ('status__in', ['pending', 'processing'])), models.Q(models.Q(('status__in', ['pending', 'processing']), _negated=True), ('finished_at__isnull', False), ('lease_expires_at__isnull', True)), _connector='OR'), name='generation_open_has_lease'),
+            model_name="generation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("finished_at__isnull", True),
+                        ("lease_expires_at__isnull", False),
+                        ("status__in", ["pending", "processing"]),
+                    ),
+                    models.Q(
+                        models.Q(("status__in", ["pending", "processing"]), _negated=True),
+                        ("finished_at__isnull", False),
+                        ("lease_expires_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="generation_open_has_lease",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='generation',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('cost_nanos__gte', 0), ('status', 'completed')), models.Q(models.Q(('status', 'completed'), _negated=True), ('cost_nanos__isnull', True)), _connector='OR'), name='generation_cost_when_completed'),
+            model_name="generation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("cost_nanos__gte", 0), ("status", "completed")),
+                    models.Q(models.Q(("status", "completed"), _negated=True), ("cost_nanos__isnull", True)),
+                    _connector="OR",
+                ),
+                name="generation_cost_when_completed",
+            ),
         ),
         migrations.AddIndex(
-            model_name='image',
-            index=models.Index(fields=['organization', '-id'], name='image_by_organization'),
+            model_name="image",
+            index=models.Index(fields=["organization", "-id"], name="image_by_organization"),
         ),
         migrations.AddConstraint(
-            model_name='image',
-            constraint=models.UniqueConstraint(fields=('generation', 'position'), name='image_position_once'),
+            model_name="image",
+            constraint=models.UniqueConstraint(fields=("generation", "position"), name="image_position_once"),
         ),
         migrations.AddIndex(
-            model_name='attempt',
-            index=models.Index(fields=['offer', '-sent_at'], name='attempt_by_offer'),
+            model_name="attempt",
+            index=models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('generation', 'number'), name='attempt_number_once'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(fields=("generation", "number"), name="attempt_number_once"),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['sent', 'succeeded', 'refused', 'failed', 'unknown', 'not_billed', 'absorbed'])), name='attempt_status_known'),
+            model_name="attempt",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ["sent", "succeeded", "refused", "failed", "unknown", "not_billed", "absorbed"])
+                ),
+                name="attempt_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', True), ('status', 'sent')), models.Q(models.Q(('status', 'sent'), _negated=True), ('finished_at__isnull', False)), _connector='OR'), name='attempt_finished_when_not_sent'),
+            model_name="attempt",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("finished_at__isnull", True), ("status", "sent")),
+                    models.Q(models.Q(("status", "sent"), _negated=True), ("finished_at__isnull", False)),
+                    _connector="OR",
+                ),
+                name="attempt_finished_when_not_sent",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='priceline',
-            constraint=models.UniqueConstraint(fields=('offer', 'meter', 'conditions', 'basis', 'valid_from'), name='price_line_once'),
+            model_name="priceline",
+            constraint=models.UniqueConstraint(
+                fields=("offer", "meter", "conditions", "basis", "valid_from"), name="price_line_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='priceline',
-            constraint=models.CheckConstraint(condition=models.Q(('unit_price_picos__gte', 0)), name='price_line_not_negative'),
+            model_name="priceline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("unit_price_picos__gte", 0)), name="price_line_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='priceline',
-            constraint=models.CheckConstraint(condition=models.Q(('basis__in', ['billed', 'listed'])), name='price_line_basis_known'),
+            model_name="priceline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("basis__in", ["billed", "listed"])), name="price_line_basis_known"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='priceline',
-            constraint=models.CheckConstraint(condition=models.Q(('meter__in', ['image', 'megapixel', 'text_input_token', 'image_input_token', 'image_output_token', 'text_output_token'])), name='price_line_meter_known'),
+            model_name="priceline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "meter__in",
+                        [
+                            "image",
+                            "megapixel",
+                            "text_input_token",
+                            "image_input_token",
+                            "image_output_token",
+                            "text_output_token",
+                        ],
+                    )
+                ),
+                name="price_line_meter_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='offer',
-            constraint=models.UniqueConstraint(fields=('model', 'provider'), name='offer_once_per_provider'),
+            model_name="offer",
+            constraint=models.UniqueConstraint(fields=("model", "provider"), name="offer_once_per_provider"),
         ),
         migrations.AddConstraint(
-            model_name='providersecret',
-            constraint=models.UniqueConstraint(fields=('provider', 'name'), name='provider_secret_once'),
+            model_name="providersecret",
+            constraint=models.UniqueConstraint(fields=("provider", "name"), name="provider_secret_once"),
         ),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import heapq
 import itertools
 import os
@@ -248,6 +249,14 @@ def call(
         _current.progress = None
 
 
+@functools.lru_cache(maxsize=256)
+def _prepared(method: str, url: str) -> requests.PreparedRequest:
+    """What is the same for every call to one address; reading an address carefully takes its time."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare(method=method, url=url, headers={"Accept-Encoding": "identity", "User-Agent": "pixelpar"})
+    return prepared
+
+
 def _exchange(
     method: str,
     url: str,
@@ -258,13 +267,9 @@ def _exchange(
 ) -> Reply:
     remaining_s = max(progress.deadline - time.monotonic(), 0.001)
     # Past the session's own layer (environment, cookies, redirects, hooks), none of which is wanted here.
-    prepared = requests.PreparedRequest()
-    prepared.prepare(
-        method=method,
-        url=url,
-        headers={"Accept-Encoding": "identity", "User-Agent": "pixelpar", **(headers or {})},
-        data=body,
-    )
+    prepared = _prepared(method, url).copy()
+    prepared.headers.update(headers or {})
+    prepared.prepare_body(body, None)
     response = _adapter().send(
         prepared,
         stream=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import secrets
 import time
@@ -26,6 +27,7 @@ def new() -> uuid.UUID:
     return uuid.UUID(int=value)
 
 
+@functools.lru_cache(maxsize=4096)
 def public(prefix: str, value: uuid.UUID) -> str:
     """The word shown outside, `prefix` + `_` + 26 characters that sort as the UUID does."""
     grouped = base64.b32encode(value.int.to_bytes(_GROUPED_BYTES, "big")).translate(_FROM_RFC)

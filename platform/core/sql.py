@@ -34,8 +34,8 @@ _READERS: dict[int, Callable[[str], Any]] = {
 def row(statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Run one statement with `%(name)s` parameters and return its first row, if any.
 
-    Outside a transaction the connection goes back to the pool at once. Values travel apart from the statement; where the
-    server cannot infer a parameter's type, the statement says it. Raises Django's database errors.
+    Outside a transaction the connection goes back to the pool at once. Values travel apart from the statement; where
+    the server cannot infer a parameter's type, the statement says it. Raises Django's database errors.
     """
     wrapper = cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
     if wrapper.connection is not None:  # inside a transaction, or where the ORM has just been at work

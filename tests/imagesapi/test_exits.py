@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing import ledger
-from imagesapi import recovery, results, store
+from imagesapi import recovery, results
 from imagesapi.models import Attempt, Generation, Image
 from tests import calls, money
 from tests.calls import Gate

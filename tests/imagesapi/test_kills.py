@@ -18,7 +18,7 @@ import requests
 from django.conf import settings
 
 from core import sql
-from imagesapi import recovery, results, store
+from imagesapi import recovery, results
 from imagesapi.models import Generation
 from tests import calls, money
 from tests.fakes import misbehaviour

@@ -27,13 +27,13 @@ def admit(caller: Caller) -> uuid.UUID:
 
 
 def test_what_could_not_be_closed_is_recovered_while_its_process_works_on(committed: None) -> None:
-    settings.LEASE_S = 1
+    settings.LEASE_S = 2
     caller = keys.authenticate(money.customer(promo_nanos=10**9)[1].raw)
     orphan, at_work = admit(caller), admit(caller)
     with leases.working(at_work):
-        time.sleep(1.5)
+        time.sleep(2.5)
         assert set(Generation.objects.filter(lease_expires_at__lt=Now()).values_list("pk", flat=True)) == {orphan}
         assert recovery.sweep().voided == 1
-    time.sleep(1.1)
+    time.sleep(2.1)
     assert recovery.sweep().voided == 1
     assert money.wrongs() == []

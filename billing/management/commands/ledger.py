@@ -21,6 +21,4 @@ class Command(BaseCommand):
         if proof.differences:
             self.stderr.write(f"{len(proof.differences)} differences; nothing was changed")
             sys.exit(1)
-        self.stdout.write(
-            f"exact: {proof.transfers} transfers, {proof.holds} holds, {proof.open_holds} of them open"
-        )
+        self.stdout.write(f"exact: {proof.transfers} transfers, {proof.holds} holds, {proof.open_holds} of them open")
