@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from accounts import keys
 from accounts.api import ApiView
 from accounts.authentication import SpendingKeyAuthentication
-from core import api, errors, ids
+from core import api, errors, ids, memory
 from imagesapi import catalog, gateway, history, inputs, links, listing, outputs, store
 from imagesapi.models import Image
 from imagesapi.values import ImageRequest
@@ -37,11 +37,16 @@ class Generations(ApiView):
             raise
         if asked.dry_run:
             return api.render(outputs.dry_run(gateway.plan(keys.look_again(caller), asked)))
-        outcome = gateway.create(caller, asked, generation_id=request._request.id)  # type: ignore[attr-defined]
-        return api.render(
-            outputs.images(outcome, caller=caller, request=asked),
-            headers=outputs.headers(outcome, started_s=started_s),
-        )
+        with memory.scope():
+            outcome = gateway.create(caller, asked, generation_id=request._request.id)  # type: ignore[attr-defined]
+            response = api.render(
+                outputs.images(outcome, caller=caller, request=asked),
+                headers=outputs.headers(outcome, started_s=started_s),
+            )
+            sent = memory.hand_over()
+            if sent is not None:
+                response._resource_closers.append(sent)
+            return response
 
 
 def _asked(request: Request) -> ImageRequest:

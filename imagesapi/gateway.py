@@ -90,7 +90,8 @@ def create(caller: Caller, request: ImageRequest, *, generation_id: uuid.UUID | 
     generation_id = generation_id or ids.new()
     with load.slot(), memory.scope(), leases.working(generation_id):
         faults.point("before_hold")
-        found = _admitted(generation_id, caller, request)
+        with load.turn():
+            found = _admitted(generation_id, caller, request)
         job = _Job(
             id=generation_id,
             request=request,
@@ -134,7 +135,8 @@ def _work(job: _Job) -> Outcome:
             if not _may_continue(error, job.deadline):
                 break
             continue
-        return _settle(job, attempt, answer, images, sent_at)
+        with load.turn():
+            return _settle(job, attempt, answer, images, sent_at)
     ending = failures.ending(job.tries)
     raise _close(job, ending.error, status=ending.status)
 

@@ -12,8 +12,13 @@ from core import errors
 
 _RETRY_AFTER_S = 2
 
+# How many requests of a process compute at once. More would only take the interpreter from each other, and from the
+# threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer.
+_TURNS = 6
+
 _lock = threading.Lock()
 _in_flight = 0
+_turns = threading.BoundedSemaphore(_TURNS)
 
 
 @contextlib.contextmanager
@@ -29,6 +34,11 @@ def slot() -> Iterator[None]:
     finally:
         with _lock:
             _in_flight -= 1
+
+
+def turn() -> threading.BoundedSemaphore:
+    """To be held (`with`) while a request computes or talks to the database, never while it waits for a provider."""
+    return _turns
 
 
 def in_flight() -> int:

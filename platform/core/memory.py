@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SMALL_BYTES = 64 * 1024
 _PLACES = 12
+_PATIENCE_S = 5.0
 
 _places = threading.BoundedSemaphore(_PLACES)
 _scope = threading.local()
@@ -35,8 +36,8 @@ def enter(size_bytes: int) -> None:
     """Wait for a place before reading a body of this size; small bodies and code outside a scope pass at once."""
     if size_bytes <= SMALL_BYTES or not getattr(_scope, "open", False) or _scope.holds:
         return
-    _places.acquire()
-    _scope.holds = True
+    # A place is also held by an answer on its way to a slow client: after a while we go on without one.
+    _scope.holds = _places.acquire(timeout=_PATIENCE_S)
 
 
 def leave() -> None:
@@ -44,3 +45,11 @@ def leave() -> None:
     if getattr(_scope, "holds", False):
         _scope.holds = False
         _places.release()
+
+
+def hand_over() -> Callable[[], None] | None:
+    """Let the place outlive the scope, for the answer that is still to be sent: what to call when it was."""
+    if not getattr(_scope, "holds", False):
+        return None
+    _scope.holds = False
+    return _places.release
