@@ -45,7 +45,7 @@ class Generations(ApiView):
             )
             sent = memory.hand_over()
             if sent is not None:
-                response._resource_closers.append(sent)
+                response._resource_closers.append(sent)  # type: ignore[attr-defined]
             return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,35 @@ _TURNS = 6
 
 _lock = threading.Lock()
 _in_flight = 0
-_turns = threading.BoundedSemaphore(_TURNS)
+
+
+class _Queue:
+    """A semaphore that serves in the order of arrival; Python's own lets newcomers pass those who wait."""
+
+    def __init__(self, places: int) -> None:
+        self._lock = threading.Lock()
+        self._free = places
+        self._waiting: collections.deque[threading.Lock] = collections.deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            called = threading.Lock()
+            called.acquire()
+            self._waiting.append(called)
+        called.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()  # the place goes over without ever being free
+            else:
+                self._free += 1
+
+
+_turns = _Queue(_TURNS)
 
 
 @contextlib.contextmanager
@@ -36,7 +65,7 @@ def slot() -> Iterator[None]:
             _in_flight -= 1
 
 
-def turn() -> threading.BoundedSemaphore:
+def turn() -> contextlib.AbstractContextManager[None]:
     """To be held (`with`) while a request computes or talks to the database, never while it waits for a provider."""
     return _turns
 
