@@ -15,6 +15,7 @@ from core import errors, ids, load
 # Between two requests of a busy client its connection waits here, not by way of the main loop and back: that detour
 # costs two switches between threads that all want the interpreter.
 _PARK_MS = 200
+_ACCEPTS = 32
 # A client that stalls in the middle of its request, or of our answer, gets its thread taken away.
 _STALL_S = 90
 _SPENDING_PATHS = frozenset(f"{root}images/generations" for root in settings.API_ROOTS)
@@ -27,6 +28,14 @@ class Worker(ThreadWorker):
         super().__init__(*args, **kwargs)
         # Most threads stay free for connections that have something to say.
         self._places = threading.Semaphore(max(self.cfg.threads // 8, 1))
+
+    def accept(self, listener: Any) -> None:
+        """All that wait, not one of them for each turn of the loop."""
+        for _ in range(_ACCEPTS):
+            before = self.nr_conns
+            super().accept(listener)
+            if self.nr_conns == before or self.nr_conns >= self.worker_connections:
+                return
 
     def handle(self, conn: Any) -> Any:
         """One request after the other for as long as the client sends them without a pause."""
