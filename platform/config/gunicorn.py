@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import sys
 import threading
 from typing import Any
 
@@ -32,7 +31,6 @@ def _write_error(sock: socket.socket, status: int, reason: str, message: str) ->
 
 
 util.write_error = _write_error
-_SWITCH_S = 0.001
 
 bind = [f"{settings.HOST}:{settings.PORT}"]
 proc_name = "pixelpar"
@@ -69,8 +67,6 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    # The loop that accepts connections asks for the interpreter like any other thread, and must not wait long for it.
-    sys.setswitchinterval(_SWITCH_S)
 
 
 def when_ready(server: Any) -> None:
