@@ -24,7 +24,8 @@ HOST = ENV.str("HOST", default="127.0.0.1")
 PORT = ENV.int("PORT", default=8000)
 DATA_DIR = Path(ENV.str("DATA_DIR", default=str(ROOT / "var"))).absolute()
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognised here, chosen by the operator
-BASE_URL = ENV.str("BASE_URL", default=f"http://{'127.0.0.1' if HOST in _EVERYWHERE else HOST}:{PORT}").rstrip("/")
+BASE_URL = ENV.str("BASE_URL", default=f"http://{'127.0.0.1' if HOST in _EVERYWHERE else HOST}:{PORT}")
+BASE_URL = BASE_URL.rstrip("/")  # links are put together behind it
 
 
 def _development_secret(name: str) -> str:
