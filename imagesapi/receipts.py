@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from core import money
-from imagesapi.estimates import ATTOS_PER_NANO, Estimate, Item
+from imagesapi.estimates import Estimate, Item
 from imagesapi.routing import Candidate
 from imagesapi.values import Answer, Fitted, ImageRequest, Offer, Usage
 
 VERSION = 1
-_ATTOS_DIGITS = 18
 _NAMES = {
     "image": "image",
     "megapixel": "megapixels",
@@ -58,7 +57,7 @@ def components(estimate: Estimate) -> list[dict[str, Any]]:
             "quantity": _number(item.quantity_micros),
             "billable_quantity": _number(item.billable_quantity_micros),
             "unit_price": float(money.decimal_picos(item.unit_price_picos)),
-            "total_cost": float(_dollars(item.amount_attos)),
+            "total_cost": float(money.decimal_attos(item.amount_attos)),
         }
         for item in estimate.items
     ]
@@ -78,10 +77,10 @@ def _item(item: Item) -> dict[str, Any]:
         "label": " · ".join([_NAMES[item.meter], *item.conditions.values()]),
         "meter": item.meter,
         "conditions": dict(item.conditions),
-        "quantity": _decimal(item.quantity_micros, digits=6),
-        "billable_quantity": _decimal(item.billable_quantity_micros, digits=6),
+        "quantity": _quantity(item.quantity_micros),
+        "billable_quantity": _quantity(item.billable_quantity_micros),
         "unit_price": money.decimal_picos(item.unit_price_picos),
-        "amount": _dollars(item.amount_attos),
+        "amount": money.decimal_attos(item.amount_attos),
         "estimated": item.estimated,
         "price_line": item.price_line_id,
         "source": item.source,
@@ -97,15 +96,15 @@ def _rounding(cost: Estimate) -> list[dict[str, str]]:
             {
                 "by": "provider",
                 "rule": f"each request up to the next ${money.decimal(rounding.provider_step_nanos)}",
-                "from": _dollars(rounding.exact_attos),
-                "to": _dollars(rounding.after_provider_attos),
+                "from": money.decimal_attos(rounding.exact_attos),
+                "to": money.decimal_attos(rounding.after_provider_attos),
             }
         )
     steps.append(
         {
             "by": "platform",
             "rule": "half-even to the nano-dollar, once",
-            "from": _dollars(rounding.after_provider_attos),
+            "from": money.decimal_attos(rounding.after_provider_attos),
             "to": money.decimal(cost.total_nanos),
         }
     )
@@ -115,14 +114,15 @@ def _rounding(cost: Estimate) -> list[dict[str, str]]:
 def _explanation(cost: Estimate, offer: Offer, charged_nanos: int) -> str:
     """The sum in one line, for people."""
     parts = [
-        f"{_decimal(item.billable_quantity_micros, digits=6)} {_item(item)['label']}"
+        f"{_quantity(item.billable_quantity_micros)} {_item(item)['label']}"
         f" × ${money.decimal_picos(item.unit_price_picos)}{' (estimated)' if item.estimated else ''}"
         for item in cost.items
     ]
-    text = f"{' + '.join(parts) or 'nothing billed'} = ${_dollars(cost.rounding.exact_attos)}"
+    text = f"{' + '.join(parts) or 'nothing billed'} = ${money.decimal_attos(cost.rounding.exact_attos)}"
     if cost.rounding.provider_step_nanos:
         step, after = cost.rounding.provider_step_nanos, cost.rounding.after_provider_attos
-        text += f", which {offer.provider_name} rounds up to ${_dollars(after)} (steps of ${money.decimal(step)})"
+        rounded = money.decimal_attos(after)
+        text += f", which {offer.provider_name} rounds up to ${rounded} (steps of ${money.decimal(step)})"
     if cost.total_nanos > charged_nanos:
         text += f"; charged ${money.decimal(charged_nanos)}, the rest was absorbed by the platform"
     return text
@@ -154,7 +154,7 @@ def _evidence(answer: Answer) -> dict[str, Any]:
     if answer.usage is not None:
         found.setdefault("usage", _usage(answer.usage))
     if answer.billable_units_micros is not None:
-        found.setdefault("billable_units", _decimal(answer.billable_units_micros, digits=6))
+        found.setdefault("billable_units", _quantity(answer.billable_units_micros))
     cleaned: dict[str, Any] = _storable(found)
     return cleaned
 
@@ -177,20 +177,13 @@ def _usage(usage: Usage) -> Mapping[str, Any]:
     }
 
 
-def _decimal(scaled: int, *, digits: int, places: int = 0) -> str:
-    """A scaled integer as a decimal string, every digit kept and at least `places` of them after the point."""
-    whole, fraction = divmod(scaled, 10**digits)
-    text = f"{fraction:0{digits}d}".rstrip("0").ljust(places, "0")
+def _quantity(micros: int) -> str:
+    """Micro-units as a decimal string without zeros at its end: 1_500_000 is "1.5", 2_000_000 is "2"."""
+    whole, fraction = divmod(micros, money.MICROS_PER_UNIT)
+    text = f"{fraction:06d}".rstrip("0")
     return f"{whole}.{text}" if text else str(whole)
-
-
-def _dollars(attos: int) -> str:
-    """An exact amount; the digits below the nano-dollar show only where there are any."""
-    if attos % ATTOS_PER_NANO == 0:
-        return money.decimal(attos // ATTOS_PER_NANO)
-    return _decimal(attos, digits=_ATTOS_DIGITS, places=2)
 
 
 def _number(micros: int) -> int | float:
     whole, rest = divmod(micros, money.MICROS_PER_UNIT)
-    return float(_decimal(micros, digits=6)) if rest else whole
+    return float(_quantity(micros)) if rest else whole

@@ -41,10 +41,13 @@ class _Slots:
 
     def _make(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{uuid.uuid4().hex}.json"
-        slot = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
-        fcntl.flock(slot, fcntl.LOCK_EX)
-        return slot
+        while True:
+            path = self.folder / f"{uuid.uuid4().hex}.json"
+            slot = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+            fcntl.flock(slot, fcntl.LOCK_EX)
+            if path.exists():
+                return slot
+            os.close(slot)  # tidied away as abandoned in the moment before it was locked
 
     def give_back(self, generation_id: uuid.UUID) -> bool:
         slot = self.taken.pop(generation_id, None)
