@@ -34,6 +34,8 @@ class ApiView(APIView):
     permission_classes: Sequence[type[BasePermission]] = (HasApiKey,)
     # Spends the organization's money: the sweep over all routes asks for a recorded hold.
     billable: ClassVar[bool] = False
+    # What a key must be allowed to do (accounts.scopes); None for what every key may.
+    scope: ClassVar[str | None] = None
     metadata_class = None
     content_negotiation_class = _OnlyJson
 

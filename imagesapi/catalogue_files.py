@@ -72,6 +72,22 @@ CAPABILITY_FIELDS: Fields = {
     "styles": _LIST,
     "extras": _LIST,
     "reports_usage": bool,
+    "ratio_sizes": dict,  # tier -> ratio -> size
+    "generates": bool,
+    "edits": dict,
+    "streaming": bool,
+    "partial_images_max": int,
+}
+EDIT_FIELDS: Fields = {
+    "max_images": int,
+    "mask": _TEXT,
+    "mask_format": _TEXT,
+    "markup": bool,
+    "input_fidelities": _LIST,
+    "input_formats": _LIST,
+    "scale_factors": _LIST,
+    "image_field": _TEXT,
+    "keeps_size": bool,
 }
 PRICING_FIELDS: Fields = {
     "output_tokens": dict,  # quality -> size -> tokens of one picture
@@ -160,12 +176,27 @@ def capabilities(data: Mapping[str, Any], *, where: str = "capabilities") -> val
         if not isinstance(data.get(name), int) or data[name] < 1:
             raise CatalogueError(f"{where}: {name} must be a whole number of at least 1")
     style, rules = data.get("size_style", "enum"), data.get("size_rules", {})
-    if style not in ("enum", "pixels", "preset_or_pixels"):
-        raise CatalogueError(f"{where}: size_style must be enum, pixels or preset_or_pixels, not {style!r}")
-    if style != "enum" and (set(rules) != SIZE_RULES or not all(type(number) is int for number in rules.values())):
+    if style not in ("enum", "pixels", "preset_or_pixels", "ratio"):
+        raise CatalogueError(f"{where}: size_style must be enum, pixels, preset_or_pixels or ratio, not {style!r}")
+    if style == "ratio" and not data.get("ratio_sizes", {}).get("1K"):
+        raise CatalogueError(f"{where}: ratio_sizes must give sizes by ratio, at least for the tier 1K")
+    if style in ("pixels", "preset_or_pixels") and (
+        set(rules) != SIZE_RULES or not all(type(number) is int for number in rules.values())
+    ):
         raise CatalogueError(f"{where}: size_rules must give {', '.join(sorted(SIZE_RULES))} as whole numbers")
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+    if "edits" in data:
+        fields["edits"] = _edits(data["edits"], where=f"{where}: edits")
     return values.Capabilities(**fields)
+
+
+def _edits(data: Mapping[str, Any], *, where: str) -> values.EditCapabilities:
+    _check_types(where, data, EDIT_FIELDS)
+    if data.get("mask", "") not in ("alpha", "white", ""):
+        raise CatalogueError(f"{where}: mask must be alpha, white or empty")
+    if not 1 <= data.get("max_images", 1) <= 16:
+        raise CatalogueError(f"{where}: max_images must be from 1 to 16")
+    return values.EditCapabilities(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
 
 
 def _add(found: Catalogue, path: Path) -> None:

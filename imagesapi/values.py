@@ -12,6 +12,44 @@ Quality = str
 
 
 @dataclass(frozen=True, slots=True)
+class InputImage:
+    """One picture that an edit starts from, made ready: upright, without metadata, its type read from its bytes.
+
+    `data` is empty where only the facts are known (a request rebuilt from the log); `path` is set once it is kept.
+    """
+
+    content_type: str  # image/png, image/jpeg or image/webp
+    width_px: int
+    height_px: int
+    sha256: str
+    data: bytes = field(default=b"", repr=False)
+    path: str = ""
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        return self.width_px, self.height_px
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts, for the log; never the bytes."""
+        return {
+            "content_type": self.content_type,
+            "width": self.width_px,
+            "height": self.height_px,
+            "sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The request's own `provider` object: slugs to try first in order, the only ones, those left out, the sorting."""
+
+    order: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    sort: Literal["price", "latency"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRequest:
     """One request for images as the caller asked it, checked for form but not yet against any model."""
 
@@ -19,7 +57,9 @@ class ImageRequest:
     model: str
     prompt: str
     n: int = 1
-    size: str | None = None  # "WIDTHxHEIGHT" or "auto"; None when absent
+    size: str | None = None  # "WIDTHxHEIGHT", "W:H" or "auto"; None when absent
+    aspect_ratio: str | None = None  # "W:H"
+    resolution: str | None = None  # "1K", "2K" or "4K"
     quality: str | None = None
     background: str | None = None
     output_format: str | None = None
@@ -37,6 +77,14 @@ class ImageRequest:
     dry_run: bool = False
     endpoint: str = "images/generations"
     body_size_bytes: int = 0
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None  # transparent where to edit, as OpenAI has it
+    markup: InputImage | None = None
+    input_fidelity: str | None = None
+    scale_factor: int | None = None  # an upscale by this much; then a prompt is not needed
+    stream: bool = False
+    partial_images: int = 0
+    preference: Preference = Preference()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +120,35 @@ class PriceLine:
 
 
 @dataclass(frozen=True, slots=True)
+class EditCapabilities:
+    """What one offer can do with pictures that it is given."""
+
+    max_images: int = 1
+    # "alpha": transparent where to edit (OpenAI's). "white": white where to edit, black elsewhere. "": no masks.
+    mask: Literal["alpha", "white", ""] = ""
+    mask_format: str = "png"
+    markup: bool = False
+    input_fidelities: tuple[str, ...] = ()
+    input_formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    scale_factors: tuple[int, ...] = ()  # an upscaler: these factors, and no prompt
+    # The name of the provider's field, or fields, for pictures, where its adapter needs to be told.
+    image_field: str = ""
+    # The picture comes back in the size of the first one, and no other can be asked for.
+    keeps_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What one offer takes, straight from the catalogue; empty tuples mean the parameter does not exist there."""
 
     max_n: int
     prompt_max_chars: int
     sizes: tuple[str, ...] = ()  # enum style: the allowed words, "auto" among them where it is
-    size_style: Literal["enum", "pixels", "preset_or_pixels"] = "enum"
+    size_style: Literal["enum", "pixels", "preset_or_pixels", "ratio"] = "enum"
     # step_px, max_edge_px, max_ratio, min_pixels, max_pixels
     size_rules: Mapping[str, int] = field(default_factory=dict)
+    # Ratio style: tier ("1K") -> ratio ("16:9") -> the "WIDTHxHEIGHT" that comes back. Without tiers there is only "1K".
+    ratio_sizes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     qualities: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
     output_formats: tuple[str, ...] = ("png",)
@@ -89,6 +157,10 @@ class Capabilities:
     styles: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()  # provider parameters passed through by name
     reports_usage: bool = False  # token usage comes back, so "auto" can be priced afterwards
+    generates: bool = True  # False for models that only change pictures
+    edits: EditCapabilities | None = None
+    streaming: bool = False  # natively; elsewhere it is emulated
+    partial_images_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +207,8 @@ class Fitted:
     """A request fitted to one offer: only values the offer takes, and what had to change for it."""
 
     prompt: str
-    n: int
-    size: str  # "WIDTHxHEIGHT" or "auto"
+    n: int  # all pictures wanted; the gateway makes several calls where the offer makes fewer in one
+    size: str  # "WIDTHxHEIGHT" or "auto"; of ratio-style offers the size that the ratio and tier come to
     quality: str | None
     background: str | None
     output_format: str  # what the provider is asked for
@@ -147,6 +219,16 @@ class Fitted:
     extras: Mapping[str, Any] = field(default_factory=dict)
     convert_to: str | None = None  # what the caller gets when the offer cannot make it itself
     adjustments: tuple[Adjustment, ...] = ()
+    operation: Operation = "generation"
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None  # of the kind the offer takes
+    markup: InputImage | None = None
+    input_fidelity: str | None = None
+    scale_factor: int | None = None
+    aspect_ratio: str | None = None  # ratio-style offers only, with `resolution`
+    resolution: str | None = None
+    partial_images: int = 0
+    stream: bool = False  # ask the provider to stream
 
     @property
     def pixels(self) -> tuple[int, int] | None:
@@ -191,7 +273,18 @@ class Answer:
     pictures: list[Picture]
     usage: Usage | None = None
     billable_units_micros: int | None = None
+    # What the provider says this call cost, exactly, where it says so (1 USD = 10**12 pico-USD).
+    reported_cost_picos: int | None = None
     request_id: str | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     # The effective values where the provider tells them: size, quality, background, output_format.
     effective: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """One unfinished picture on its way, as base64 text."""
+
+    index: int
+    b64: str
+    effective: Mapping[str, str] = field(default_factory=dict)

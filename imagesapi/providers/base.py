@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from imagesapi.values import Answer, Fitted, Offer
+from imagesapi.values import Answer, Fitted, Offer, Partial
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,10 @@ class Setting:
 class Call:
     """One call about to be made.
 
+    `fitted.n` is what this one call shall make. `body` is what `build` wrote; an edit's pictures are not in it: `run`
+    adds them from `fitted.images`, `fitted.mask` and `fitted.markup`, so that no copy of them is kept with the plan.
+    `on_partial` is set when `fitted.stream` is; a call that streams hands each unfinished picture to it at once.
+    `cancelled` tells whether the caller wants no result any more: adapters that poll look at it and cancel upstream.
     `deadline` is on time.monotonic()'s clock. `remember` stores a provider's own job reference with the attempt, so
     that recovery can ask about a queued job after a crash; queue adapters call it right after submitting.
     """
@@ -34,6 +38,8 @@ class Call:
     deadline: float
     generation_id: str
     remember: Callable[[dict[str, Any]], None]
+    on_partial: Callable[[Partial], None] | None = None
+    cancelled: Callable[[], bool] = lambda: False
 
 
 class Adapter(Protocol):
@@ -42,7 +48,7 @@ class Adapter(Protocol):
     SETTINGS: tuple[Setting, ...]
 
     def build(self, fitted: Fitted, offer: Offer) -> dict[str, Any]:
-        """The provider's own JSON body for a fitted request. Pure: no clock, no network."""
+        """The provider's own JSON body for a fitted request, without input pictures. Pure: no clock, no network."""
 
     def run(self, call: Call) -> Answer:
         """Make the call and return its pictures, or raise a ProviderError."""
@@ -94,6 +100,13 @@ class InvalidInput(ProviderError):
     may_fail_over = False
     refused = True
     code = "invalid_value"
+
+
+class Cancelled(ProviderError):
+    """The provider confirmed that it stopped a job which the caller had cancelled."""
+
+    may_fail_over = False
+    code = "cancelled"
 
 
 class OperatorTrouble(ProviderError):
