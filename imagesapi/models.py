@@ -178,6 +178,20 @@ class Generation(models.Model):
     finished_at = models.DateTimeField(null=True)
     request_size_bytes = models.IntegerField(default=0, db_default=0)
     response_size_bytes = models.IntegerField(default=0, db_default=0)
+    # What was given to change: facts of the pictures, and their paths while they are kept for a worker.
+    inputs = models.JSONField(null=True)
+    # The answer as it was rendered, pictures left out: what a replay sends again.
+    answer = models.TextField(null=True)  # noqa: DJ001 - null is "none yet"; every row would carry an empty text
+    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
+    # Of requests that a retry may want to join: a digest of the whole request, and the retry that last did.
+    body_hash = models.BinaryField(max_length=16, null=True)
+    joined_by_retry = models.SmallIntegerField(default=0, db_default=0)
+    is_async = models.BooleanField(default=False, db_default=False)
+    cancel_requested_at = models.DateTimeField(null=True)
+    # When webhooks were told how it ended; only asynchronous requests have somebody to tell.
+    announced_at = models.DateTimeField(null=True)
+    # When prompt, pictures and whatever else the caller sent were erased; money and facts stay.
+    purged_at = models.DateTimeField(null=True)
     # The process that works on it renews the lease; recovery takes what expired.
     lease_owner = models.BigIntegerField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
@@ -185,6 +199,12 @@ class Generation(models.Model):
     class Meta:
         constraints = (
             models.CheckConstraint(name="generation_status_known", condition=Q(status__in=GenerationStatus.values)),
+            # A request that failed was not paid for, so its key may be used again.
+            models.UniqueConstraint(
+                fields=["organization", "idempotency_key"],
+                name="generation_once_per_idempotency_key",
+                condition=Q(idempotency_key__isnull=False, status__in=["pending", "processing", "completed"]),
+            ),
             models.CheckConstraint(
                 name="generation_open_has_lease",
                 condition=Q(
@@ -204,6 +224,14 @@ class Generation(models.Model):
         indexes = (
             models.Index(fields=["organization", "-id"], name="generation_by_organization"),
             models.Index(fields=["lease_owner"], name="generation_open", condition=Q(lease_expires_at__isnull=False)),
+            models.Index(
+                fields=["api_key", "body_hash"], name="generation_to_join", condition=Q(body_hash__isnull=False)
+            ),
+            models.Index(
+                fields=["finished_at"],
+                name="generation_to_announce",
+                condition=Q(is_async=True, finished_at__isnull=False, announced_at__isnull=True),
+            ),
         )
 
     def __str__(self) -> str:
@@ -241,8 +269,10 @@ class Attempt(models.Model):
     http_status = models.SmallIntegerField(null=True)
     error_code = models.CharField(max_length=64, default="", db_default="")
     provider_request_id = models.CharField(max_length=200, default="", db_default="")
-    # A queued job's own addresses, kept so that recovery can ask about it.
+    # A queued job's own addresses, kept so that recovery can ask about it; by number where several calls were made.
     job = models.JSONField(null=True)
+    # How each call ended, where the offer needed several for the pictures of one request.
+    parts = models.JSONField(null=True)
 
     class Meta:
         constraints = (

@@ -147,7 +147,7 @@ class Capabilities:
     size_style: Literal["enum", "pixels", "preset_or_pixels", "ratio"] = "enum"
     # step_px, max_edge_px, max_ratio, min_pixels, max_pixels
     size_rules: Mapping[str, int] = field(default_factory=dict)
-    # Ratio style: tier ("1K") -> ratio ("16:9") -> the "WIDTHxHEIGHT" that comes back. Without tiers there is only "1K".
+    # Ratio style: tier ("1K") -> ratio ("16:9") -> the "WIDTHxHEIGHT" that comes back. Without tiers only "1K".
     ratio_sizes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     qualities: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
