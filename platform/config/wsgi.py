@@ -8,6 +8,13 @@ from django.core.wsgi import get_wsgi_application
 from core import bodies
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-application = bodies.measured(
-    get_wsgi_application(), max_bytes=max(settings.JSON_BODY_MAX_BYTES, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-)
+
+
+def _body_max_bytes(path: str) -> int:
+    """Pictures are sent to two routes only; everything else is small."""
+    if path.endswith(("/images/edits", "/images/variations")):
+        return int(settings.EDIT_BODY_MAX_BYTES)
+    return max(settings.JSON_BODY_MAX_BYTES, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+application = bodies.measured(get_wsgi_application(), max_bytes=_body_max_bytes)

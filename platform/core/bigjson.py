@@ -12,7 +12,7 @@ import orjson
 LONG_BYTES = 4096
 _MARK = f"cut-{secrets.token_hex(8)}-"
 _MARK_BYTES = _MARK.encode()
-_DEPTH = 4
+_DEPTH = 8
 _OPENING = re.compile(rb'\s*:\s*"')
 
 

@@ -12,17 +12,18 @@ _IN_MEMORY_BYTES = 256 * 1024
 _STEP_BYTES = 64 * 1024
 
 
-def measured(application: Application, *, max_bytes: int) -> Application:
+def measured(application: Application, *, max_bytes: Callable[[str], int]) -> Application:
     """The same application, to which a chunked body looks like any other.
 
-    Of a body above `max_bytes` one byte more than that is handed on, so that whoever reads it refuses it as too large.
+    `max_bytes` says for a path how much is read. Of a body above it one byte more is handed on, so that whoever reads
+    it refuses it as too large.
     """
 
     def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if "chunked" not in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
             return application(environ, start_response)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as body:
-            size_bytes = _copy(environ["wsgi.input"], body, max_bytes + 1)
+            size_bytes = _copy(environ["wsgi.input"], body, max_bytes(environ.get("PATH_INFO", "")) + 1)
             body.seek(0)
             del environ["HTTP_TRANSFER_ENCODING"]
             environ.update({"wsgi.input": body, "CONTENT_LENGTH": str(size_bytes)})

@@ -22,6 +22,7 @@ class PixelparError(Exception):
         code: str | None = None,
         retry_after_s: int | None = None,
         details: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -29,6 +30,7 @@ class PixelparError(Exception):
         self.error_code = code or self.code
         self.retry_after_s = retry_after_s
         self.details = details or {}
+        self.more_headers = headers or {}
 
     def envelope(self) -> dict[str, Any]:
         """OpenAI's error object: the four keys always, then what this error adds (limits, categories)."""
@@ -43,8 +45,8 @@ class PixelparError(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """Retry-After (kept below 60 s: one SDK obeys any value) and x-should-retry, where they say something."""
-        found = {}
+        """Retry-After (kept below 60 s: one SDK obeys any value), x-should-retry, and what this error adds."""
+        found = dict(self.more_headers)
         if self.retry_after_s is not None:
             found["Retry-After"] = str(min(max(self.retry_after_s, 1), 59))
         if self.should_retry is not None:
@@ -58,6 +60,10 @@ class InvalidRequest(PixelparError):
 
 class MalformedBody(InvalidRequest):
     code = "invalid_json"
+
+
+class MalformedForm(MalformedBody):
+    code = "invalid_multipart"
 
 
 class MissingParameter(InvalidRequest):
@@ -112,12 +118,41 @@ class MethodNotAllowed(PixelparError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
+class NotFinished(PixelparError):
+    """It will be possible once the request has come to its end."""
+
+    status, type, code = 409, "invalid_request_error", "not_finished"
+
+
+class InProgress(PixelparError):
+    """The same request is still being worked on, or is not yet what it must be for this."""
+
+    status, type, code = 409, "invalid_request_error", "request_in_progress"
+
+
+class AlreadyFinished(PixelparError):
+    status, type, code = 409, "invalid_request_error", "already_finished"
+
+
+class RequestCancelled(PixelparError):
+    status, type, code = 409, "invalid_request_error", "cancelled"
+    should_retry = False
+
+
+class Gone(PixelparError):
+    status, type, code = 410, "invalid_request_error", "request_purged"
+
+
 class BodyTooLarge(PixelparError):
     status, type, code = 413, "invalid_request_error", "request_too_large"
 
 
 class UnsupportedMediaType(PixelparError):
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class KeyReused(PixelparError):
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
 
 
 class TooManyRequests(PixelparError):

@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,15 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(slots=True)
+class Stream:
+    """A reply whose body is read while it comes; reading raises Broken, Late or TooLarge."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
 
 
 class _Reaper:
@@ -115,10 +124,10 @@ _current = threading.local()
 class _Progress:
     """How far the call of this thread is: nothing counts as sent before the first byte is handed to the socket."""
 
-    __slots__ = ("deadline", "sent", "watch")
+    __slots__ = ("address", "deadline", "sent", "watch")
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline, self.sent = deadline, False
+    def __init__(self, deadline: float, address: str | None = None) -> None:
+        self.deadline, self.sent, self.address = deadline, False, address
         self.watch: int | None = None
 
     def finish(self) -> None:
@@ -131,6 +140,16 @@ class _Watched:
 
     sock: Any
     _watch: int | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """Where the call names an address, to that one and no other; its watch then begins before the handshake."""
+        progress: _Progress | None = getattr(_current, "progress", None)
+        if progress is None or progress.address is None:
+            return super()._new_conn()  # type: ignore[misc,no-any-return]
+        wait_s = max(min(CONNECT_TIMEOUT_S, progress.deadline - time.monotonic()), 0.001)
+        sock = socket.create_connection((progress.address, self.port), wait_s)  # type: ignore[attr-defined]
+        self._watch = progress.watch = _reaper.start(sock, progress.deadline, instead_of=self._watch)
+        return sock
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -170,6 +189,9 @@ class _Shelf:
 
     def put(self, connection: Any, block: bool = True) -> None:
         if connection is None:  # urllib3 fills its queues with places; here a missing connection is simply made
+            return
+        if not self._most:
+            connection.close()
             return
         with self._lock:
             if len(self._kept) >= self._most:
@@ -230,14 +252,16 @@ def call(
     max_bytes: int,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
+    address: str | None = None,
 ) -> Reply:
     """Make one call, following no redirect. `deadline` is on time.monotonic()'s clock and covers the whole call.
 
+    With an IP `address` the connection goes there, whatever the name in the URL resolves to, and is not used again.
     Raises NotSent, Broken, Late or TooLarge.
     """
     if deadline <= time.monotonic():
         raise NotSent("no time left")
-    progress = _current.progress = _Progress(deadline)
+    progress = _current.progress = _Progress(deadline, address)
     try:
         return _exchange(method, url, progress, max_bytes, headers, body)
     except CallError:
@@ -247,6 +271,62 @@ def call(
     finally:
         progress.finish()
         _current.progress = None
+
+
+@contextlib.contextmanager
+def stream(
+    method: str,
+    url: str,
+    *,
+    deadline: float,
+    max_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Iterator[Stream]:
+    """Make one call as `call` does, and hand its body over piece by piece. One not read to its end is hung up on."""
+    if deadline <= time.monotonic():
+        raise NotSent("no time left")
+    progress = _current.progress = _Progress(deadline)
+    response: requests.Response | None = None
+    try:
+        with _classified(progress):
+            response = _send(method, url, progress, headers, body)
+        _current.progress = None
+        found = {name.lower(): value for name, value in response.headers.items()}
+        yield Stream(response.status_code, found, _pieces(response.raw, progress, max_bytes))
+    finally:
+        if response is not None and not response.raw.closed:
+            response.raw.close()
+        progress.finish()
+        _current.progress = None
+
+
+@contextlib.contextmanager
+def _classified(progress: _Progress) -> Iterator[None]:
+    try:
+        yield
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        raise _classify(progress) from error
+
+
+def _pieces(raw: Any, progress: _Progress, max_bytes: int) -> Iterator[bytes]:
+    """What has come, as soon as it comes."""
+    declared_bytes: int | None = raw.length_remaining
+    if declared_bytes is not None and declared_bytes > max_bytes:
+        raise TooLarge(f"the reply declares {declared_bytes} bytes; at most {max_bytes} are taken")
+    size_bytes = 0
+    while True:
+        with _classified(progress):
+            piece: bytes = raw.read1(_CHUNK_BYTES, decode_content=False)
+        if not piece:
+            break
+        size_bytes += len(piece)
+        if size_bytes > max_bytes:
+            raise TooLarge(f"the reply is larger than {max_bytes} bytes")
+        yield piece
+    # A peer that ends a body by closing looks the same as the deadline's own closing.
+    if time.monotonic() >= progress.deadline:
+        raise Late("no complete reply in time")
 
 
 @functools.lru_cache(maxsize=256)
@@ -265,21 +345,8 @@ def _exchange(
     headers: Mapping[str, str] | None,
     body: bytes | None,
 ) -> Reply:
-    remaining_s = max(progress.deadline - time.monotonic(), 0.001)
-    # Past the session's own layer (environment, cookies, redirects, hooks), none of which is wanted here.
-    prepared = _prepared(method, url).copy()
-    prepared.headers.update(headers or {})
-    prepared.prepare_body(body, None)
-    response = _adapter().send(
-        prepared,
-        stream=True,
-        timeout=(min(CONNECT_TIMEOUT_S, remaining_s), remaining_s),
-        verify=True,
-        proxies={},
-    )
+    response = _send(method, url, progress, headers, body)
     try:
-        if response.status_code < 200:  # an interim answer: the real one would reach the connection's next user
-            raise Broken("the reply is not a final one")
         content = _read(response, max_bytes)
         # A peer that ends a body by closing looks the same as the deadline's own closing.
         if time.monotonic() >= progress.deadline:
@@ -292,11 +359,37 @@ def _exchange(
             response.raw.close()
 
 
+def _send(
+    method: str, url: str, progress: _Progress, headers: Mapping[str, str] | None, body: bytes | None
+) -> requests.Response:
+    """The reply's head; its body is still on the line."""
+    remaining_s = max(progress.deadline - time.monotonic(), 0.001)
+    # Past the session's own layer (environment, cookies, redirects, hooks), none of which is wanted here.
+    prepared = _prepared(method, url).copy()
+    prepared.headers.update(headers or {})
+    prepared.prepare_body(body, None)
+    # A connection to a named address serves one call: it has an adapter of its own, which keeps nothing.
+    pinned = progress.address is not None
+    if pinned:
+        prepared.headers["Connection"] = "close"
+    adapter = _Adapter(pool_connections=1, pool_maxsize=0, max_retries=0) if pinned else _adapter()
+    response = adapter.send(
+        prepared,
+        stream=True,
+        timeout=(min(CONNECT_TIMEOUT_S, remaining_s), remaining_s),
+        verify=True,
+        proxies={},
+    )
+    if response.status_code < 200:  # an interim answer: the real one would reach the connection's next user
+        response.raw.close()
+        raise Broken("the reply is not a final one")
+    return response
+
+
 def _read(response: requests.Response, max_bytes: int) -> bytes:
     raw = response.raw
     declared_bytes: int | None = raw.length_remaining
     if declared_bytes is None:
-        memory.enter(max_bytes)
         return _read_to_end(raw, max_bytes)
     if declared_bytes > max_bytes:
         raise TooLarge(f"the reply declares {declared_bytes} bytes; at most {max_bytes} are taken")
@@ -310,9 +403,12 @@ def _read(response: requests.Response, max_bytes: int) -> bytes:
 def _read_to_end(raw: Any, max_bytes: int) -> bytes:
     parts, size_bytes = [], 0
     while part := raw.read(_CHUNK_BYTES, decode_content=False):
-        size_bytes += len(part)
+        before_bytes, size_bytes = size_bytes, size_bytes + len(part)
         if size_bytes > max_bytes:
             raise TooLarge(f"the reply is larger than {max_bytes} bytes")
+        # Only once it is known to be large: a job's state, asked for again and again, would hold a place meanwhile.
+        if before_bytes <= memory.SMALL_BYTES < size_bytes:
+            memory.enter(size_bytes)
         parts.append(part)
     return b"".join(parts)
 

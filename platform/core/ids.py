@@ -27,6 +27,16 @@ def new() -> uuid.UUID:
     return uuid.UUID(int=value)
 
 
+def made_at_ms(value: uuid.UUID) -> int:
+    """When a version 7 UUID was made, in milliseconds since 1970."""
+    return value.int >> 80
+
+
+def first_of(moment_ms: int) -> uuid.UUID:
+    """What sorts before every id made at this millisecond or later, and after every earlier one."""
+    return uuid.UUID(int=min(max(moment_ms, 0), (1 << 48) - 1) << 80)
+
+
 @functools.lru_cache(maxsize=4096)
 def public(prefix: str, value: uuid.UUID) -> str:
     """The word shown outside, `prefix` + `_` + 26 characters that sort as the UUID does."""

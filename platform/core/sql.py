@@ -6,18 +6,24 @@ costs the server, and these run three times for every paid request.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
+from core import errors
+
+# A second request with an idempotency key waits for the first under the balance's lock, and the first, settling, waits
+# for the balance. The server ends one of the two.
+_DEADLOCKS_MAX = 3
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # Results come as text; what is not listed stays text. By the type's number in the server's catalogue.
 _READERS: dict[int, Callable[[str], Any]] = {
@@ -68,8 +74,22 @@ def _compiled(statement: str) -> tuple[bytes, bytes, tuple[str, ...]]:
 
 
 def _run(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Where the statement is a transaction of its own, a deadlock's victim did nothing: it simply runs again."""
+    for _ in range(_DEADLOCKS_MAX):
+        try:
+            return _run_once(raw, statement, parameters)
+        except psycopg.errors.DeadlockDetected:
+            if raw.pgconn.transaction_status != TransactionStatus.IDLE:
+                raise
+    return _run_once(raw, statement, parameters)
+
+
+def _run_once(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     name, text, names = _compiled(statement)
     server = raw.pgconn
+    if not raw.autocommit and server.transaction_status == TransactionStatus.IDLE:
+        # Inside atomic() the driver begins with the first statement it sees; it does not see ours.
+        _checked(server.exec_(b"BEGIN"), server)
     known: set[bytes] = raw.__dict__.setdefault("_prepared_by_us", set())
     if name not in known:
         _checked(server.prepare(name, text), server)
@@ -112,6 +132,28 @@ def _read(result: Any, column: int) -> Any:
     text = value.decode()
     reader = _READERS.get(result.ftype(column))
     return reader(text) if reader else text
+
+
+@contextlib.contextmanager
+def reading(*, timeout_s: int = 2) -> Iterator[None]:
+    """For lists and sums through the ORM or a cursor: what takes the server longer is cut off. Raises Overloaded.
+
+    Whoever may choose what is looked for can otherwise choose a question that keeps the database busy for minutes.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{timeout_s * 1000}"])
+            yield
+            if len(connection.savepoint_ids):  # within a longer transaction, which goes on without this limit
+                cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise errors.Overloaded(
+                f"This would take the database longer than {timeout_s} seconds. Ask for less: a shorter time, "
+                "a smaller limit, fewer filters.",
+                retry_after_s=5,
+            ) from error
+        raise
 
 
 def end_pool() -> None:

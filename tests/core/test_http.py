@@ -212,6 +212,17 @@ def test_it_reads_a_chunked_body_that_also_declares_a_length(fake: ProviderFake)
     assert orjson.loads(ask(fake).body)["data"]
 
 
+@pytest.mark.parametrize(("size_bytes", "places"), [(100, 0), (60_000, 0), (70_000, 1), (900_000, 1)])
+def test_a_body_of_unknown_length_takes_a_place_only_when_it_is_large(
+    fake: ProviderFake, monkeypatch: pytest.MonkeyPatch, size_bytes: int, places: int
+) -> None:
+    entered: list[int] = []
+    monkeypatch.setattr("core.memory.enter", entered.append)
+    fake.script(misbehaviour.chunked(b"x" * size_bytes))
+    assert len(ask(fake).body) == size_bytes
+    assert len(entered) == places
+
+
 @pytest.mark.parametrize(
     "behaviour", [misbehaviour.twice(), misbehaviour.wrong_length(-10)], ids=["twice", "declares less"]
 )

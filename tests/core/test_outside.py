@@ -1,0 +1,507 @@
+"""core.outside against every known trick with an address: a trap on loopback counts who was let through."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pytest_django.fixtures import Settings
+from pytest_socket import SocketConnectBlockedError
+
+from core import http, outside
+from tests.sites import Site, drip, reply
+
+PUBLIC = "93.184.216.34"
+PUBLIC_V6 = "2606:2800:220:1:248:1893:25c8:1946"
+
+FORMS = (
+    # IPv4, in every spelling that some resolver takes
+    *("127.0.0.1", "127.0.0.2", "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0x7f.1", "0177.0.0.1"),
+    *("017700000001", "0", "0.0.0.0", "0x0", "127.0.0.1.", "127.0.0.01", "0000127.0.0.1", "127.0.0.1.1", "1.2.3.256"),
+    *(
+        "①②⑦.⓪.⓪.①",
+        "127。0。0。1",
+        "１２７.０.０.１",
+        "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+        "lоcalhost.example",
+        "127.0.0.1\u200b",
+        "a\u00ad.example",
+    ),
+    # IPv4 that is nobody's on the internet
+    *("10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.100.100.200"),
+    *("224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "192.0.0.192", "192.0.2.1", "198.18.0.1"),
+    *("198.51.100.7", "203.0.113.9", "192.88.99.1", "168.63.129.16", "0.1.2.3"),
+    # IPv6
+    *(
+        "[::1]",
+        "[::]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:8.8.8.8]",
+        "[::127.0.0.1]",
+    ),
+    *("[::ffff:0:127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b::127.0.0.1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]"),
+    *("[2001:0:7f00:1::]", "[2001:2::1]", "[2001:10::1]", "[2001:20::1]", "[2001:db8::1]", "[3fff::1]", "[100::1]"),
+    *("[fe80::1]", "[fe80::1%eth0]", "[fe80::1%25eth0]", "[fec0::1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]"),
+    *("[5f00::1]", "[4000::1]", "[::1", "::1", "[]", "[127.0.0.1]", "[v1.a]", "[::1]x"),
+    # names
+    *(
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "metadata",
+        "db",
+        "",
+        ".",
+        "..",
+        ".example.com",
+        "a..example",
+        "-a.example",
+    ),
+    *("example.com.", f"{'a' * 64}.example", f"{'a.' * 140}example", "a b.example", "a,b.example", "a*.example"),
+    # what is before, inside and behind a name
+    *(
+        "user@public.example",
+        "user:password@public.example",
+        "public.example@127.0.0.1",
+        "public.example:443@127.0.0.1",
+    ),
+    *(
+        "@127.0.0.1",
+        ":@127.0.0.1",
+        "public.example#@127.0.0.1",
+        "public.example?@127.0.0.1",
+        "public.example%2f@127.0.0.1",
+    ),
+    *("public.example%40127.0.0.1", "%31%32%37.0.0.1", "127.0.0.1%00.public.example", "127.0.0.1%0a.public.example"),
+    *("public.example\\@127.0.0.1", "127.0.0.1\\@public.example", "public.example\\.127.0.0.1", "\\127.0.0.1"),
+    *(
+        "public\t.example",
+        "127.0.0.1\t",
+        "public.example\n",
+        "127.0.0.1\r\nHost: public.example",
+        "127.0.0.1\x00",
+        "\x7f",
+    ),
+    *("public.example:", "public.example:0", "public.example:80", "public.example:8443", "public.example:22"),
+    *(
+        "public.example:99999",
+        "public.example:0443",
+        "public.example:443:80",
+        "public.example:+443",
+        "public.example:４４３",
+    ),
+)
+ADDRESSES = (
+    *("", "https", "https:", "https:/", "https://", "https:///127.0.0.1/", "https:////127.0.0.1/", "https:127.0.0.1"),
+    *("https:/127.0.0.1/", "//127.0.0.1/", "127.0.0.1", "/etc/passwd", "///", "http://public.example/"),
+    *(
+        "http://127.0.0.1/",
+        "ftp://public.example/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:70/_",
+        "dict://127.0.0.1/",
+    ),
+    *(
+        "javascript:alert(1)",
+        "data:image/png;base64,AAAA",
+        "ws://public.example/",
+        "unix:///run/docker.sock",
+        "jar:https://x",
+    ),
+    *(
+        " https://public.example/",
+        "https://public.example/ ",
+        "https://public.example/a b",
+        "\nhttps://public.example/",
+    ),
+    *(
+        "https://public.example/a\tb",
+        "https://public.example/a\\b",
+        "https://public.example/\u2028",
+        "ｈttps://public.example/",
+    ),
+    *("https://public.example/\x00", "https\n://127.0.0.1/", "url:https://public.example/", "https//127.0.0.1"),
+    f"https://public.example/{'a' * 4_096}",
+)
+REDIRECTS = (
+    *(
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://[::1]/",
+        "//127.0.0.1/",
+        "https://2130706433/",
+        "https://0/",
+    ),
+    *(
+        "https://169.254.169.254/latest/meta-data",
+        "https://inside.example/",
+        "https://mixed.example/",
+        "http://10.0.0.1/",
+    ),
+    *(
+        "https://user@public.example/",
+        "\\\\127.0.0.1\\x",
+        "///127.0.0.1/",
+        "//[",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+    ),
+    *("https://public.example:22/", "https://127.0.0.1\\@public.example/", "https:/\t/127.0.0.1/", "/a b"),
+)
+# What names of ours resolve to.
+NAMES: dict[str, list[str]] = {
+    "inside.example": ["127.0.0.1"],
+    "inside6.example": ["::1"],
+    "mixed.example": [PUBLIC, "127.0.0.1"],
+    "mixed-first.example": ["10.0.0.1", PUBLIC],
+    "six-and-four.example": ["fd00::1", PUBLIC],
+    "four-and-six.example": [PUBLIC, "::1"],
+    "mapped.example": ["::ffff:127.0.0.1"],
+    "translated.example": ["64:ff9b::7f00:1"],
+    "tunnel.example": ["2002:7f00:1::"],
+    "teredo.example": ["2001:0:4136:e378:8000:63bf:80ff:fffe"],
+    "carrier.example": ["100.64.0.1"],
+    "nobody.example": ["0.0.0.0"],
+    "unspecified.example": ["::"],
+    "link.example": ["fe80::1%1"],
+    "scoped.example": [f"{PUBLIC_V6}%1"],
+    "metadata.example": ["169.254.169.254"],
+    "many.example": ["224.0.0.1"],
+    "wire.example": ["168.63.129.16"],
+    "last-of-many.example": [PUBLIC] * 9 + ["192.168.0.1"],
+}
+
+
+def soon(within_s: float = 3.0) -> float:
+    return time.monotonic() + within_s
+
+
+class Trap:
+    """Sockets that wait for whoever was let through; the kernel completes a connection before anybody accepts it."""
+
+    def __init__(self) -> None:
+        first = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.port = int(first.getsockname()[1])
+        self.listeners = [first]
+        with contextlib.suppress(OSError):
+            self.listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=200))
+        for listener in self.listeners:
+            listener.setblocking(False)
+
+    def count(self) -> int:
+        found = 0
+        for listener in self.listeners:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+                    found += 1
+        return found
+
+    def close(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+
+@pytest.fixture
+def trap(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Trap]:
+    """It waits where https goes, so that the only thing between it and a caller is the judging of addresses."""
+    found = Trap()
+    monkeypatch.setattr(outside, "_PORTS", {"https": found.port, "http": found.port})
+    yield found
+    found.close()
+
+
+class Names:
+    """The resolver: answers from a table, in turn where it holds several, and remembers who asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[list[str]]] = {name: [answer] for name, answer in NAMES.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append(host)
+        answers = self.answers.get(host)
+        if answers is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    found = Names()
+    monkeypatch.setattr(outside, "resolve", found)
+    return found
+
+
+@pytest.fixture
+def site(settings: Settings) -> Iterator[Site]:
+    """A file server on loopback that the operator has named."""
+    with Site() as found:
+        settings.OUTSIDE_ALLOWED_HOSTS = [f"127.0.0.1:{found.port}"]
+        yield found
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_its_tables_hold_many_tricks() -> None:
+    assert len(FORMS) + len(ADDRESSES) + len(REDIRECTS) + len(NAMES) > 150
+
+
+@pytest.mark.parametrize("host", FORMS, ids=ascii)
+def test_it_refuses_every_spelling_of_a_host(trap: Trap, names: Names, host: str) -> None:
+    for scheme in ("https", "HTTPS"):
+        with pytest.raises(outside.Refused) as refused:
+            outside.fetch(f"{scheme}://{host}/picture.png", deadline=soon(), max_bytes=100)
+        assert "Allowed is https://host/path on port 443" in refused.value.message
+    with pytest.raises(outside.Refused):
+        outside.post(f"https://{host}/", deadline=soon(), max_bytes=100, headers={}, body=b"{}")
+    assert (trap.count(), names.asked) == (0, [])
+
+
+@pytest.mark.parametrize("url", ADDRESSES, ids=lambda url: ascii(url)[:60])
+def test_it_refuses_every_address_that_is_none(trap: Trap, names: Names, url: str) -> None:
+    with pytest.raises(outside.Refused):
+        outside.check(url)
+    with pytest.raises(outside.Refused):
+        outside.fetch(url, deadline=soon(), max_bytes=100)
+    assert (trap.count(), names.asked) == (0, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_refuses_every_name_that_leads_inside(trap: Trap, names: Names, name: str) -> None:
+    outside.check(f"https://{name}/")  # its form is fine
+    with pytest.raises(outside.Refused) as refused:
+        outside.fetch(f"https://{name}/", deadline=soon(), max_bytes=100)
+    with pytest.raises(outside.Refused):
+        outside.post(f"https://{name}/", deadline=soon(), max_bytes=100, headers={}, body=b"")
+    assert trap.count() == 0
+    assert not any(address in refused.value.message for address in NAMES[name]), "it says where a name leads"
+
+
+@pytest.mark.parametrize("location", REDIRECTS, ids=ascii)
+def test_it_follows_no_redirect_inside(trap: Trap, site: Site, location: str) -> None:
+    site.answer = reply(302, Location=location)
+    with pytest.raises(outside.Refused):
+        outside.fetch(f"{site.url}/", deadline=soon(), max_bytes=100)
+    assert trap.count() == 0
+
+
+def test_it_follows_no_redirect_to_another_port_of_a_named_host(trap: Trap, site: Site) -> None:
+    site.answer = reply(302, Location=f"http://127.0.0.1:{trap.port}/")
+    with pytest.raises(outside.Refused):
+        outside.fetch(f"{site.url}/", deadline=soon(), max_bytes=100)
+    assert trap.count() == 0
+
+
+def test_it_calls_the_address_it_judged_when_the_name_changes_its_mind(trap: Trap, names: Names) -> None:
+    """The first answer is public: that one is called (and nothing is, beyond loopback, in tests)."""
+    names.answers["rebinding.example"] = [[PUBLIC], ["127.0.0.1"]]
+    with pytest.warns(UserWarning, match=PUBLIC), pytest.raises(SocketConnectBlockedError):
+        outside.fetch("https://rebinding.example/", deadline=soon(), max_bytes=100)
+    assert names.asked == ["rebinding.example"]
+    with pytest.raises(outside.Refused):
+        outside.fetch("https://rebinding.example/", deadline=soon(), max_bytes=100)
+    assert trap.count() == 0
+
+
+def test_its_trap_is_where_a_call_would_go(trap: Trap, settings: Settings) -> None:
+    """Without this the tests above would be content with a trap that nobody can reach."""
+    settings.OUTSIDE_ALLOWED_HOSTS = [f"inside.example:{trap.port}", f"127.0.0.1:{trap.port}"]
+    for host in ("inside.example", "127.0.0.1"):
+        with pytest.raises(http.CallError):
+            outside.fetch(f"https://{host}/", deadline=soon(0.2), max_bytes=100)
+    assert trap.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [(PUBLIC, True), (PUBLIC_V6, True), ("8.8.8.8", True), ("2001:4860:4860::8888", True), ("1.1.1.1", True)]
+    + [("100.127.255.255", False), ("64:ff9b::808:808", False), ("2002:808:808::1", False), ("ff0e::1", False)],
+)
+def test_it_knows_a_public_address(address: str, expected: bool) -> None:
+    assert outside.is_public(ipaddress.ip_address(address)) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://public.example", "https://public.example/@user/a%20b.png?x=%41&y=a@b#part", f"https://{PUBLIC}/"]
+    + [
+        f"https://[{PUBLIC_V6}]/",
+        "HTTPS://Public.Example:443/",
+        "https://my_bucket.s3.example/",
+        "https://xn--bcher-kva.example/ü",
+    ],
+)
+def test_it_takes_a_plain_public_address(url: str) -> None:
+    outside.check(url)
+
+
+def test_it_takes_http_only_where_the_operator_says_so(settings: Settings) -> None:
+    settings.OUTSIDE_ALLOW_HTTP = True
+    outside.check("http://public.example/")
+    for url in ("http://public.example:8080/", "http://public.example:443/", "https://public.example:80/"):
+        with pytest.raises(outside.Refused, match="or http://host/path on port 80"):
+            outside.check(url)
+
+
+# --- what is called ---------------------------------------------------------------------------------------------------
+
+
+def test_it_fetches_with_nothing_of_ours(site: Site) -> None:
+    site.answer = reply(200, b"picture", **{"Set-Cookie": "session=1"})
+    for _ in range(2):
+        found = outside.fetch(f"{site.url}/a%20b/ü?x=1#part", deadline=soon(), max_bytes=100)
+        assert (found.status, found.body) == (200, b"picture")
+    for method, path, headers, body in site.seen:
+        assert (method, path, body) == ("GET", "/a%20b/%C3%BC?x=1", b"")
+        assert set(headers) == {"host", "accept-encoding", "user-agent", "connection"}
+        assert headers["host"] == f"127.0.0.1:{site.port}"
+
+
+def test_it_never_uses_a_connection_twice(site: Site) -> None:
+    for _ in range(5):
+        outside.fetch(site.url, deadline=soon(), max_bytes=100)
+        time.sleep(0.06)
+    assert site.connections == 5
+
+
+def test_it_calls_a_name_at_the_address_it_resolved_to(site: Site, names: Names, settings: Settings) -> None:
+    settings.OUTSIDE_ALLOWED_HOSTS = [f"Files.Example:{site.port}"]
+    names.answers["files.example"] = [["127.0.0.1"]]
+    assert outside.fetch(f"http://FILES.example:{site.port}/", deadline=soon(), max_bytes=100).body == b"hello"
+    assert site.seen[0][2]["host"] == f"files.example:{site.port}"
+    assert names.asked == ["files.example"]
+
+
+def test_it_tries_the_next_address_of_a_name(site: Site, names: Names, settings: Settings) -> None:
+    settings.OUTSIDE_ALLOWED_HOSTS = [f"files.example:{site.port}"]
+    names.answers["files.example"] = [["::1", "127.0.0.1"]]
+    assert outside.fetch(f"http://files.example:{site.port}/", deadline=soon(), max_bytes=100).status == 200
+
+
+def test_it_follows_two_redirects_and_no_third(site: Site) -> None:
+    def hop(handler: BaseHTTPRequestHandler) -> None:
+        left = int(handler.path.strip("/"))
+        (reply(302, Location=f"/{left - 1}") if left else reply(200, b"there"))(handler)
+
+    site.answer = hop
+    assert outside.fetch(f"{site.url}/2", deadline=soon(), max_bytes=100).body == b"there"
+    with pytest.raises(outside.Refused, match="more than 2 redirects"):
+        outside.fetch(f"{site.url}/3", deadline=soon(), max_bytes=100)
+
+
+def test_it_posts_what_it_is_given_and_follows_nothing(site: Site) -> None:
+    site.answer = reply(307, Location="/elsewhere")
+    found = outside.post(f"{site.url}/hook", deadline=soon(), max_bytes=100, headers={"X-A": "b"}, body=b"{}")
+    assert found.status == 307
+    ((method, path, headers, body),) = site.seen
+    assert (method, path, headers["x-a"], body) == ("POST", "/hook", "b", b"{}")
+
+
+def test_it_takes_no_more_than_it_was_told(site: Site) -> None:
+    site.answer = reply(200, b"x" * 101)
+    with pytest.raises(http.TooLarge):
+        outside.fetch(site.url, deadline=soon(), max_bytes=100)
+
+
+def test_it_ends_a_dripping_answer_at_the_deadline(site: Site) -> None:
+    site.answer = drip(0.05)
+    started_s = time.monotonic()
+    with pytest.raises(http.Late):
+        outside.fetch(site.url, deadline=soon(0.4), max_bytes=100_000)
+    assert time.monotonic() - started_s < 1.5
+
+
+def test_it_ends_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def hang(host: str, port: int) -> list[str]:
+        answered.wait(10)
+        return [PUBLIC]
+
+    monkeypatch.setattr(outside, "resolve", hang)
+    with pytest.raises(http.NotSent, match="in time"):
+        outside.fetch("https://slow.example/", deadline=soon(0.1), max_bytes=100)
+    answered.set()
+
+
+def test_it_has_one_deadline_over_all_redirects(site: Site) -> None:
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.3)
+        reply(302, Location="/again")(handler)
+
+    site.answer = slowly
+    with pytest.raises(http.Late):
+        outside.fetch(site.url, deadline=soon(0.5), max_bytes=100)
+
+
+def test_it_says_not_sent_for_a_name_that_is_not_found_and_for_a_closed_port(site: Site, settings: Settings) -> None:
+    with pytest.raises(http.NotSent):
+        outside.fetch("https://missing.example/", deadline=soon(), max_bytes=100)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        settings.OUTSIDE_ALLOWED_HOSTS = [f"127.0.0.1:{closed.getsockname()[1]}"]
+        with pytest.raises(http.NotSent):
+            outside.fetch(f"http://127.0.0.1:{closed.getsockname()[1]}/", deadline=soon(), max_bytes=100)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def _certificate(folder: Path, name: str) -> Path:
+    """A certificate for one name, which vouches for itself, with its key in the same file."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+def test_it_proves_the_name_it_was_given_at_the_address_it_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, names: Names
+) -> None:
+    path = _certificate(tmp_path, "files.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    asked_for: list[str | None] = []
+    context.sni_callback = lambda sock, name, context: asked_for.append(name)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(path))
+    names.answers |= {"files.example": [["127.0.0.1"]], "other.example": [["127.0.0.1"]]}
+    with Site(tls=context) as site:
+        settings.OUTSIDE_ALLOWED_HOSTS = [f"{host}:{site.port}" for host in ("files.example", "other.example")]
+        assert outside.fetch(f"https://files.example:{site.port}/", deadline=soon(), max_bytes=100).body == b"hello"
+        with pytest.raises(http.NotSent):
+            outside.fetch(f"https://other.example:{site.port}/", deadline=soon(), max_bytes=100)
+        assert asked_for == ["files.example", "other.example"]
+        assert len(site.seen) == 1
