@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from accounts import scopes
 from accounts.api import ApiView
-from billing import ledger
+from billing import history, ledger
 from core import api, money
 
 
 class Balance(ApiView):
     """GET /v1/balance: what can be spent now."""
+
+    scope: ClassVar[str | None] = scopes.USAGE
 
     def get(self, request: Request) -> HttpResponse:
         found = ledger.balance(self.caller(request).organization_id)
@@ -24,3 +29,12 @@ class Balance(ApiView):
                 "promo": {"amount": money.json_number(found.promo_nanos), "currency": "usd"},
             }
         )
+
+
+class Transactions(ApiView):
+    """GET /v1/transactions: the organization's journal, newest first."""
+
+    scope: ClassVar[str | None] = scopes.USAGE
+
+    def get(self, request: Request) -> HttpResponse:
+        return api.render(history.page(self.caller(request), request.query_params, path=request.path))

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
+from billing.rate_headers import rate_headers
 from core import errors, money, sql
 
 
@@ -33,11 +34,20 @@ class Verdict:
     limit_meter: str | None = None
     limit_window: str | None = None
     limit_cap: int | None = None
+    # The tightest limit of each kind, and what it has left after this hold; None where there is none.
+    requests_limit: int | None = None
+    requests_remaining: int | None = None
+    requests_reset_s: int | None = None
+    in_flight_limit: int | None = None
+    in_flight_remaining: int | None = None
 
     @property
     def held(self) -> bool:
         return self.verdict == "held"
 
+
+# How soon a place may be free again where all are taken: images take seconds.
+_PLACE_RETRY_S = 2
 
 # To be called inside a larger statement, so that a hold and what it is for are one round trip and one commit.
 # Columns: those of Verdict.
@@ -51,11 +61,8 @@ def refuse(verdict: Verdict, *, needed_nanos: int, promo_only: bool = False) -> 
     """The error for a hold that was not taken: which limit failed, what was needed, what was there."""
     needed = money.decimal(needed_nanos)
     details = {"needed": needed, "available": money.decimal(verdict.available_nanos or 0)}
-    if verdict.verdict == "limit" and verdict.limit_meter == "in_flight":
-        return errors.TooManyRequests(
-            f"This {verdict.limit_scope} already has {verdict.limit_cap} requests running, as many as it may.",
-            retry_after_s=2,
-        )
+    if verdict.verdict == "limit" and verdict.limit_meter in ("requests", "in_flight"):
+        return _too_many(verdict)
     if verdict.verdict == "limit":
         cap = money.decimal(verdict.limit_cap or 0)
         return errors.BudgetReached(
@@ -71,6 +78,22 @@ def refuse(verdict: Verdict, *, needed_nanos: int, promo_only: bool = False) -> 
     return errors.PaymentRequired(
         f"The request could cost up to ${needed} and the available {kind} is ${details['available']}.",
         details={**details, "limit": {"scope": "organization", "window": "total", "cap": None}},
+    )
+
+
+def _too_many(verdict: Verdict) -> errors.TooManyRequests:
+    by_the_minute = verdict.limit_meter == "requests"
+    retry_after_s = min(verdict.requests_reset_s or 1, 59) if by_the_minute else _PLACE_RETRY_S
+    if by_the_minute:
+        said = f"may make {verdict.limit_cap} requests a minute and has made them. Try again in {retry_after_s} s."
+    else:
+        said = f"already has {verdict.limit_cap} requests running, as many as it may. Try again when one has ended."
+    limit = {"scope": verdict.limit_scope, "window": verdict.limit_window, "cap": verdict.limit_cap}
+    return errors.TooManyRequests(
+        f"This {verdict.limit_scope} {said}",
+        retry_after_s=retry_after_s,
+        details={"limit": {**limit, "meter": verdict.limit_meter}},
+        headers=rate_headers(verdict),
     )
 
 
@@ -104,6 +127,49 @@ def grant(organization_id: int, *, amount_nanos: int, reason: str, reference: uu
             "reason": reason[:200],
         },
     )
+    return bool(found and found[0])
+
+
+class NotThere(Exception):
+    """An organization's free balance does not hold what was to be taken from it; nothing was booked."""
+
+
+def post(
+    kind: str,
+    *,
+    amount_nanos: int,
+    reference_type: str,
+    reference: uuid.UUID,
+    organization_id: int | None = None,
+    provider: str = "",
+    note: str = "",
+) -> bool:
+    """Book a movement beside usage between the two accounts that its kind names, once per (reference, kind).
+
+    False when it was booked already, whatever the amount was then. Raises NotThere when it would take more from a
+    wallet or promo than is free (a dispute may: it leaves a debt, and nothing new is held until that is paid).
+    """
+    if not 0 < amount_nanos <= money.MAX_NANOS // 1000:
+        raise ValueError("a transfer is a positive amount below 9 million dollars")
+    try:
+        with transaction.atomic():
+            found = sql.row(
+                "SELECT ledger_post(%(kind)s, %(organization_id)s, %(provider)s, %(amount_nanos)s,"
+                " %(reference_type)s, %(reference)s, %(note)s)",
+                {
+                    "kind": kind,
+                    "organization_id": organization_id,
+                    "provider": provider,
+                    "amount_nanos": amount_nanos,
+                    "reference_type": reference_type,
+                    "reference": reference,
+                    "note": note[:200],
+                },
+            )
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) == "PX003":
+            raise NotThere(str(error).partition("\n")[0]) from error
+        raise
     return bool(found and found[0])
 
 

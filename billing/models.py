@@ -110,9 +110,30 @@ class TransferKind(models.TextChoices):
     """Why money moved; with the reference it names a transfer once and for all."""
 
     GRANT = "grant"
+    GRANT_EXPIRED = "grant_expired"
     CHARGE = "charge"
     CHARGE_PROMO = "charge_promo"
     ABSORBED = "absorbed"
+    TOP_UP = "top_up"
+    TOP_UP_TAX = "top_up_tax"
+    STRIPE_FEE = "stripe_fee"
+    REFUND = "refund"
+    REFUND_TAX = "refund_tax"
+    REFUND_FAILED = "refund_failed"
+    REFUND_TAX_FAILED = "refund_tax_failed"
+    DISPUTE = "dispute"
+    DISPUTE_TAX = "dispute_tax"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_TAX_WON = "dispute_tax_won"
+    DISPUTE_FEE = "dispute_fee"
+    SUSPENSE = "suspense"
+    SUSPENSE_RETURNED = "suspense_returned"
+    TRUE_UP = "true_up"
+    TRUE_UP_PROMO = "true_up_promo"
+    BILL_ABSORBED = "bill_absorbed"
+    BILL_CREDITED = "bill_credited"
+    FORFEITED = "forfeited"
+    DEBT_WRITTEN_OFF = "debt_written_off"
 
 
 class Transfer(models.Model):
@@ -147,7 +168,7 @@ class Transfer(models.Model):
 
 
 class Limit(models.Model):
-    """A cap that every hold of its scope must also fit: dollars by window, or how many run at once."""
+    """A cap that every hold of its scope must also fit: dollars by window, how many a minute, or how many at once."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="limits", db_index=False)
     scope = models.CharField(max_length=16)
@@ -155,7 +176,7 @@ class Limit(models.Model):
     scope_id = models.BigIntegerField(null=True)
     meter = models.CharField(max_length=16)
     window = models.CharField(max_length=8)
-    # Nano-USD for spend, a count for in_flight.
+    # Nano-USD for spend, a count for in_flight and requests.
     cap = models.BigIntegerField()
     active = models.BooleanField(default=True, db_default=True)
 
@@ -168,7 +189,9 @@ class Limit(models.Model):
             ),
             models.CheckConstraint(
                 name="limit_meter_known",
-                condition=Q(meter="spend", window__in=["day", "month", "total"]) | Q(meter="in_flight", window="total"),
+                condition=Q(meter="spend", window__in=["day", "month", "total"])
+                | Q(meter="in_flight", window="total")
+                | Q(meter="requests", window="minute"),
             ),
             models.CheckConstraint(name="limit_cap_not_negative", condition=Q(cap__gte=0)),
             models.UniqueConstraint(
@@ -186,18 +209,18 @@ class LimitUse(models.Model):
     """How much of a limit is used and held in one window."""
 
     limit = models.ForeignKey(Limit, on_delete=models.CASCADE, related_name="uses", db_index=False)
-    starts_on = models.DateField()
+    starts_at = models.DateTimeField()
     used = models.BigIntegerField(default=0, db_default=0)
     held = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(fields=["limit", "starts_on"], name="limit_use_once_per_window"),
+            models.UniqueConstraint(fields=["limit", "starts_at"], name="limit_use_once_per_window"),
             models.CheckConstraint(name="limit_use_not_negative", condition=Q(used__gte=0, held__gte=0)),
         )
 
     def __str__(self) -> str:
-        return f"{self.limit} from {self.starts_on}: {self.used} used, {self.held} held"
+        return f"{self.limit} from {self.starts_at}: {self.used} used, {self.held} held"
 
 
 class HoldLimit(models.Model):

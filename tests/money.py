@@ -16,7 +16,7 @@ from django.db import connection
 from accounts import organizations, users
 from accounts.models import Organization
 from billing import ledger
-from billing.models import Account, AccountKind, Hold, Transfer
+from billing.models import Hold, Transfer
 from core import ids
 from imagesapi.models import Attempt, Generation, Image
 from tests import databases
@@ -26,22 +26,17 @@ _numbers = itertools.count(1)
 
 
 def fund(organization: Organization, *, promo_nanos: int = 0, wallet_nanos: int = 0) -> None:
-    """Promo by a grant; wallet by the row a top-up will write."""
+    """Promo by a grant, wallet by a top-up."""
     if promo_nanos:
         ledger.grant(organization.pk, amount_nanos=promo_nanos, reason="test", reference=ids.new())
     if wallet_nanos:
-        clearing, _ = Account.objects.get_or_create(kind=AccountKind.STRIPE_CLEARING, organization=None)
-        wallet, _ = Account.objects.get_or_create(kind=AccountKind.WALLET, organization=organization)
-        Transfer.objects.create(
-            debit_account=clearing,
-            credit_account=wallet,
+        ledger.post(
+            "top_up",
+            organization_id=organization.pk,
             amount_nanos=wallet_nanos,
-            kind="top_up",
             reference_type="top_up",
-            reference_id=ids.new(),
+            reference=ids.new(),
         )
-        wallet.posted_nanos += wallet_nanos
-        wallet.save()
 
 
 def customer(*, promo_nanos: int = 0, wallet_nanos: int = 0) -> tuple[Organization, IssuedKey]:
@@ -64,7 +59,7 @@ def wrongs() -> list[str]:
     found += [f"open hold {hold_id}" for hold_id in Hold.objects.filter(state="held").values_list("id", flat=True)]
     found += [f"open request {row.pk}" for row in Generation.objects.filter(lease_expires_at__isnull=False)]
     found += [f"open attempt {row}" for row in Attempt.objects.filter(status="sent")]
-    found += [f"lost picture {image.path}" for image in Image.objects.all() if not is_stored(image)]
+    found += [f"lost picture {image.path}" for image in Image.objects.filter(deleted_at=None) if not is_stored(image)]
     charged = Transfer.objects.filter(kind__in=["charge", "charge_promo"]).values_list("reference_id", flat=True)
     with_pictures = set(Image.objects.values_list("generation_id", flat=True))
     found += [f"charged without a picture: {row}" for row in set(charged) - with_pictures]

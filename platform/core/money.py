@@ -51,6 +51,18 @@ def nanos(text: str) -> int:
     return value
 
 
+def nanos_from_json(value: object) -> int:
+    """Dollars as a JSON document holds them, a string or a number, to nano-USD; ValueError for anything else.
+
+    A number that is no integer was read as a double; written out it is what the caller wrote, and becomes an integer
+    before anything computes.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("not an amount of dollars")
+    written = format(value, ".12f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return nanos(written[:40])
+
+
 def picos(text: str) -> int:
     """Dollars written as a decimal string to pico-USD, for unit prices; ValueError for anything else."""
     return _parse(text, PICOS_PER_USD)

@@ -1,0 +1,111 @@
+"""Limits of a key or an organization: what each is called outside, and the rows that every hold must fit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from django.db import transaction
+
+from accounts.models import ApiKey, Organization
+from billing.models import Limit
+from core import money
+from core.errors import InvalidRequest, UnknownParameter
+
+COUNT_MAX = 1_000_000
+SPEND_MAX_NANOS = 1_000_000 * money.NANOS_PER_USD
+# By the name that callers use: what is counted, and in which window.
+NAMES: Mapping[str, tuple[str, str]] = {
+    "requests_per_minute": ("requests", "minute"),
+    "concurrent": ("in_flight", "total"),
+    "spend_day_usd": ("spend", "day"),
+    "spend_month_usd": ("spend", "month"),
+    "spend_total_usd": ("spend", "total"),
+}
+_BY_METER = {meter: name for name, meter in NAMES.items()}
+_WORDS = {
+    "requests_per_minute": "{} requests a minute",
+    "concurrent": "{} at a time",
+    "spend_day_usd": "${} a day",
+    "spend_month_usd": "${} a month",
+    "spend_total_usd": "${} in all",
+}
+
+
+def parse(document: object) -> dict[str, int]:
+    """Limits as a caller writes them; null is none. Raises InvalidRequest and its kinds."""
+    if not isinstance(document, dict):
+        raise InvalidRequest("'limits' must be an object.", param="limits", code="invalid_type")
+    for name in document:
+        if name not in NAMES:
+            raise UnknownParameter(
+                f"There is no limit {str(name)[:40]!r}; there are {', '.join(NAMES)}.", param="limits"
+            )
+    return {name: _cap(name, value) for name, value in document.items() if value is not None}
+
+
+def _cap(name: str, value: object) -> int:
+    if NAMES[name][0] == "spend":
+        return _nanos(name, value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COUNT_MAX:
+        raise InvalidRequest(f"'{name}' must be an integer from 1 to {COUNT_MAX}.", param=f"limits.{name}")
+    return value
+
+
+def _nanos(name: str, value: object) -> int:
+    try:
+        amount_nanos = money.nanos_from_json(value)
+        if not 0 < amount_nanos <= SPEND_MAX_NANOS:
+            raise ValueError
+    except ValueError as error:
+        most = SPEND_MAX_NANOS // money.NANOS_PER_USD
+        raise InvalidRequest(
+            f"'{name}' must be dollars above 0 and up to {most}, such as \"25.00\", with at most 9 decimal places.",
+            param=f"limits.{name}",
+        ) from error
+    return amount_nanos
+
+
+def replace(key: ApiKey, wanted: Mapping[str, int]) -> None:
+    """Make these the key's limits, and no others; from the next hold on."""
+    _replace(key.organization_id, "key", key.pk, wanted)
+
+
+def replace_for_organization(organization: Organization, wanted: Mapping[str, int]) -> None:
+    """Make these the limits of everything the organization does, and no others."""
+    _replace(organization.pk, "organization", None, wanted)
+
+
+def _replace(organization_id: int, scope: str, scope_id: int | None, wanted: Mapping[str, int]) -> None:
+    mine = Limit.objects.filter(organization_id=organization_id, scope=scope, scope_id=scope_id)
+    with transaction.atomic():
+        for name, (meter, window) in NAMES.items():
+            if name in wanted:
+                mine.update_or_create(
+                    meter=meter,
+                    window=window,
+                    defaults={"cap": wanted[name], "active": True},
+                    create_defaults={
+                        "organization_id": organization_id,
+                        "scope": scope,
+                        "scope_id": scope_id,
+                        "cap": wanted[name],
+                    },
+                )
+            else:  # what is running took from it and gives back to it
+                mine.filter(meter=meter, window=window).update(active=False)
+
+
+def of(key_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Every limit of each key by its name outside, dollars as decimal strings, None where there is none."""
+    found: dict[int, dict[str, Any]] = {key_id: dict.fromkeys(NAMES) for key_id in key_ids}
+    rows = Limit.objects.filter(scope="key", scope_id__in=list(key_ids), active=True)
+    for row in rows:
+        shown = money.decimal(row.cap) if row.meter == "spend" else row.cap
+        found[row.scope_id or 0][_BY_METER[row.meter, row.window]] = shown
+    return found
+
+
+def in_words(limits: Mapping[str, Any]) -> list[str]:
+    """What a page says about a key's limits."""
+    return [words.format(limits[name]) for name, words in _WORDS.items() if limits[name] is not None]

@@ -1,0 +1,205 @@
+-- Money that comes in and goes out beside usage: one function books every such movement, once per reference, between the
+-- two accounts that its kind names. A dispute is the only thing that takes a wallet below zero; the floor follows the
+-- debt down and up again, and while there is a debt nothing new is held.
+
+CREATE FUNCTION ledger_post(
+    p_kind text, p_organization bigint, p_provider text, p_amount bigint,
+    p_reference_type text, p_reference uuid, p_note text
+) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    debit_kind text;
+    credit_kind text;
+    debit_id bigint;
+    credit_id bigint;
+    own_id bigint;
+    own billing_account;
+    booked bigint;
+BEGIN
+    SELECT sides.debit, sides.credit INTO debit_kind, credit_kind FROM (VALUES
+        ('top_up', 'stripe_clearing', 'wallet'),
+        ('top_up_tax', 'stripe_clearing', 'tax_payable'),
+        ('stripe_fee', 'stripe_fees', 'stripe_clearing'),
+        ('refund', 'wallet', 'stripe_clearing'),
+        ('refund_tax', 'tax_payable', 'stripe_clearing'),
+        ('refund_failed', 'stripe_clearing', 'wallet'),
+        ('refund_tax_failed', 'stripe_clearing', 'tax_payable'),
+        ('dispute', 'wallet', 'stripe_clearing'),
+        ('dispute_tax', 'tax_payable', 'stripe_clearing'),
+        ('dispute_won', 'stripe_clearing', 'wallet'),
+        ('dispute_tax_won', 'stripe_clearing', 'tax_payable'),
+        ('dispute_fee', 'stripe_fees', 'stripe_clearing'),
+        ('suspense', 'stripe_clearing', 'suspense'),
+        ('suspense_returned', 'suspense', 'stripe_clearing'),
+        ('grant', 'promo_expense', 'promo'),
+        ('grant_expired', 'promo', 'breakage'),
+        ('true_up', 'provider_payable', 'wallet'),
+        ('true_up_promo', 'provider_payable', 'promo'),
+        ('bill_absorbed', 'absorbed', 'provider_payable'),
+        ('bill_credited', 'provider_payable', 'absorbed'),
+        ('forfeited', 'wallet', 'breakage'),
+        ('debt_written_off', 'breakage', 'wallet')
+    ) AS sides(kind, debit, credit) WHERE sides.kind = p_kind;
+    IF debit_kind IS NULL THEN
+        RAISE EXCEPTION 'nothing is booked as %', p_kind;
+    END IF;
+    IF p_amount <= 0 THEN
+        RAISE EXCEPTION 'a transfer is never % nano-USD', p_amount;
+    END IF;
+    debit_id := CASE WHEN debit_kind IN ('wallet', 'promo') THEN ledger_account(debit_kind, p_organization, '')
+                     WHEN debit_kind = 'provider_payable' THEN ledger_account(debit_kind, NULL, p_provider)
+                     ELSE ledger_account(debit_kind, NULL, '') END;
+    credit_id := CASE WHEN credit_kind IN ('wallet', 'promo') THEN ledger_account(credit_kind, p_organization, '')
+                      WHEN credit_kind = 'provider_payable' THEN ledger_account(credit_kind, NULL, p_provider)
+                      ELSE ledger_account(credit_kind, NULL, '') END;
+    own_id := CASE WHEN debit_kind IN ('wallet', 'promo') THEN debit_id
+                   WHEN credit_kind IN ('wallet', 'promo') THEN credit_id END;
+    IF own_id IS NOT NULL THEN
+        -- The balance's lock first, so that two bookings of one organization never wait for each other in a circle.
+        SELECT * INTO own FROM billing_account WHERE id = own_id FOR NO KEY UPDATE;
+    END IF;
+    INSERT INTO billing_transfer
+        (debit_account_id, credit_account_id, amount_nanos, kind, reference_type, reference_id, note)
+    VALUES (debit_id, credit_id, p_amount, p_kind, p_reference_type, p_reference, p_note)
+    ON CONFLICT DO NOTHING RETURNING id INTO booked;
+    IF booked IS NULL THEN
+        RETURN false;
+    END IF;
+    IF own_id = debit_id THEN
+        IF p_kind <> 'dispute' AND own.posted_nanos - own.held_nanos < p_amount THEN
+            RAISE EXCEPTION '% nano-USD are not there to be booked as %', p_amount, p_kind USING ERRCODE = 'PX003';
+        END IF;
+        UPDATE billing_account
+        SET posted_nanos = posted_nanos - p_amount,
+            floor_nanos = LEAST(floor_nanos, posted_nanos - p_amount - held_nanos)
+        WHERE id = own_id;
+    ELSIF own_id = credit_id THEN
+        UPDATE billing_account
+        SET posted_nanos = posted_nanos + p_amount,
+            floor_nanos = LEAST(0, GREATEST(floor_nanos, posted_nanos + p_amount - held_nanos))
+        WHERE id = own_id;
+    END IF;
+    RETURN true;
+END $$;
+
+-- What is free is what is posted and not held. A wallet in debt holds nothing new, whatever its floor allowed.
+CREATE OR REPLACE FUNCTION ledger_hold(
+    p_id uuid, p_organization bigint, p_key bigint, p_member bigint, p_amount bigint, p_promo_only boolean
+) RETURNS ledger_verdict
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    result ledger_verdict;
+    account record;
+    promo_left bigint := 0;
+    wallet_left bigint := 0;
+    cap record;
+    window_start timestamptz;
+    amount bigint;
+    free bigint;
+    use record;
+    rate_ids bigint[] := '{}';
+    use_ids bigint[] := '{}';
+    amounts bigint[] := '{}';
+BEGIN
+    IF p_amount < 0 THEN
+        RAISE EXCEPTION 'a hold is never negative';
+    END IF;
+    IF p_amount > 0 THEN
+        FOR account IN
+            SELECT kind, posted_nanos - held_nanos AS free, frozen FROM billing_account
+            WHERE organization_id = p_organization AND kind IN ('promo', 'wallet') AND provider = ''
+            ORDER BY kind FOR NO KEY UPDATE
+        LOOP
+            IF account.frozen OR account.free < 0 THEN
+                result.verdict := 'frozen';
+                RETURN result;
+            END IF;
+            IF account.kind = 'promo' THEN
+                promo_left := account.free;
+            ELSIF NOT p_promo_only THEN
+                wallet_left := account.free;
+            END IF;
+        END LOOP;
+        result.available_nanos := promo_left + wallet_left;
+        IF result.available_nanos < p_amount THEN
+            result.verdict := 'insufficient';
+            RETURN result;
+        END IF;
+    END IF;
+    result.promo_nanos := LEAST(GREATEST(promo_left, 0), p_amount);
+    result.wallet_nanos := p_amount - result.promo_nanos;
+    IF result.wallet_nanos > wallet_left THEN
+        result.verdict := 'insufficient';
+        RETURN result;
+    END IF;
+
+    FOR cap IN
+        SELECT id, scope, meter, "window", billing_limit.cap AS most FROM billing_limit
+        WHERE organization_id = p_organization AND active
+          AND (scope = 'organization' OR scope = 'key' AND scope_id = p_key OR scope = 'member' AND scope_id = p_member)
+        ORDER BY id
+    LOOP
+        window_start := CASE cap."window"
+            WHEN 'minute' THEN date_trunc('minute', now(), 'UTC')
+            WHEN 'day' THEN date_trunc('day', now(), 'UTC')
+            WHEN 'month' THEN date_trunc('month', now(), 'UTC')
+            ELSE TIMESTAMPTZ '1970-01-01 00:00:00+00' END;
+        amount := CASE cap.meter WHEN 'spend' THEN p_amount ELSE 1 END;
+        SELECT id, used + held AS taken INTO use FROM billing_limituse
+        WHERE limit_id = cap.id AND starts_at = window_start FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            INSERT INTO billing_limituse (limit_id, starts_at) VALUES (cap.id, window_start) ON CONFLICT DO NOTHING;
+            SELECT id, used + held AS taken INTO use FROM billing_limituse
+            WHERE limit_id = cap.id AND starts_at = window_start FOR NO KEY UPDATE;
+        END IF;
+        free := GREATEST(cap.most - use.taken, 0);
+        IF cap.meter = 'requests' AND free < COALESCE(result.requests_remaining, free + 1) THEN
+            result.requests_limit := cap.most;
+            result.requests_remaining := free;
+            result.requests_reset_s :=
+                CEIL(EXTRACT(EPOCH FROM window_start + INTERVAL '1 minute' - now()))::bigint;
+        ELSIF cap.meter = 'in_flight' AND free < COALESCE(result.in_flight_remaining, free + 1) THEN
+            result.in_flight_limit := cap.most;
+            result.in_flight_remaining := free;
+        END IF;
+        IF free < amount THEN
+            result.verdict := 'limit';
+            result.available_nanos := free;
+            result.limit_scope := cap.scope;
+            result.limit_meter := cap.meter;
+            result.limit_window := cap."window";
+            result.limit_cap := cap.most;
+            RETURN result;
+        END IF;
+        IF cap.meter = 'requests' THEN
+            rate_ids := rate_ids || use.id;
+        ELSE
+            use_ids := use_ids || use.id;
+            amounts := amounts || amount;
+        END IF;
+    END LOOP;
+
+    INSERT INTO billing_hold (id, organization_id, promo_nanos, wallet_nanos)
+    VALUES (p_id, p_organization, result.promo_nanos, result.wallet_nanos);
+    IF result.promo_nanos > 0 THEN
+        UPDATE billing_account SET held_nanos = held_nanos + result.promo_nanos
+        WHERE organization_id = p_organization AND kind = 'promo' AND provider = '';
+    END IF;
+    IF result.wallet_nanos > 0 THEN
+        UPDATE billing_account SET held_nanos = held_nanos + result.wallet_nanos
+        WHERE organization_id = p_organization AND kind = 'wallet' AND provider = '';
+    END IF;
+    IF cardinality(rate_ids) > 0 THEN
+        UPDATE billing_limituse SET used = used + 1 WHERE id = ANY (rate_ids);
+        result.requests_remaining := result.requests_remaining - 1;
+    END IF;
+    IF cardinality(use_ids) > 0 THEN
+        UPDATE billing_limituse SET held = held + taken.amount
+        FROM unnest(use_ids, amounts) AS taken(use_id, amount) WHERE id = taken.use_id;
+        INSERT INTO billing_holdlimit (hold_id, use_id, amount)
+        SELECT p_id, taken.use_id, taken.amount FROM unnest(use_ids, amounts) AS taken(use_id, amount);
+        result.in_flight_remaining := result.in_flight_remaining - 1;
+    END IF;
+    result.verdict := 'held';
+    RETURN result;
+END $$;
