@@ -43,11 +43,15 @@ class SpendingKeyAuthentication(ApiKeyAuthentication):
 
 
 class HasApiKey(BasePermission):
-    """Lets in callers with a valid API key only."""
+    """Lets in callers with a valid API key only, and with the scope that the view names."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Caller):
             raise InvalidApiKey(f"No API key was sent. {_HOW}")
+        scope = getattr(view, "scope", None)
+        if scope is not None and scope not in request.auth.scopes:
+            # What was read some seconds ago may let a key in, which is looked at again later; it never keeps one out.
+            request.auth = keys.look_again(request.auth, scope=scope)
         return True
 
 

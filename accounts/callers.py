@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from accounts.rules import KeyRules
+from core.errors import PermissionDenied
+
 _NAME = re.compile(r"[a-z][a-z_]*")
 
 _facts: dict[str, str] = {}
@@ -23,6 +26,10 @@ class Caller:
     created_by_id: int | None
     default_response_format: str  # "url", "b64_json", or "" for both
     link_life_minutes: int
+    scopes: frozenset[str]
+    rules: KeyRules
+    # The key's as it was read: statements that spend in its name compare it (accounts.keys.STILL_VALID).
+    key_version: int
     # What other rooms asked to be read in the same query, by name.
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -30,6 +37,14 @@ class Caller:
     def catalogue_version(self) -> int:
         """The number of the catalogue at the time of the request; 0 before there is one."""
         return self.facts.get("catalogue_version") or 0
+
+    def require(self, scope: str) -> None:
+        """Raise PermissionDenied unless the key has this scope."""
+        if scope not in self.scopes:
+            raise PermissionDenied(
+                f"This needs a key with the scope {scope!r}; this one has {', '.join(sorted(self.scopes))}.",
+                code="insufficient_scope",
+            )
 
 
 def register_fact(name: str, subquery: str) -> None:

@@ -8,6 +8,7 @@ from allauth.account import forms as allauth_forms
 from django import forms
 from django.utils import timezone
 
+from accounts import scopes
 from accounts.models import normalise_email
 
 
@@ -32,6 +33,13 @@ class KeyForm(forms.Form):
     expires = forms.ChoiceField(
         choices=[("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")],
         required=False,
+    )
+    scopes = forms.MultipleChoiceField(
+        label="May",
+        choices=list(scopes.WORDS.items()),
+        initial=list(scopes.DEFAULT),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one thing that the key may do."},
     )
 
     def expires_at(self) -> dt.datetime | None:

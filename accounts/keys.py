@@ -6,13 +6,19 @@ import datetime as dt
 import re
 import secrets
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
-from accounts import callers
+from accounts import callers, key_limits
+from accounts import rules as key_rules
+from accounts import scopes as key_scopes
 from accounts.callers import Caller
 from accounts.models import KEY_ID_LENGTH, ApiKey, Organization, User
+from accounts.rules import KeyRules
 from core import crypto, sql
 from core.errors import InvalidApiKey, InvalidRequest, PermissionDenied
 
@@ -23,11 +29,12 @@ _SECRET_BYTES = 32
 _RAW_MAX_CHARS = 200
 _RAW = re.compile(r"pxp_[0-9a-hjkmnp-tv-z]{12}\.[A-Za-z0-9_-]{43}")
 
-# True in a statement while the key still lets its caller in; for statements that name it %(key_id)s.
+# True in a statement while the key still lets its caller in and is what was read of it; for statements that name it
+# %(key_id)s and %(key_version)s.
 STILL_VALID = """EXISTS (
     SELECT 1 FROM accounts_apikey k JOIN accounts_organization o ON o.id = k.organization_id
-    WHERE k.id = %(key_id)s AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-      AND o.suspended_at IS NULL
+    WHERE k.id = %(key_id)s AND k.version = %(key_version)s AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > now()) AND o.suspended_at IS NULL
 )"""
 _RECENT_S = 10.0
 _RECENT_MAX = 10_000
@@ -44,15 +51,24 @@ def create(
     name: str,
     created_by: User | None = None,
     expires_at: dt.datetime | None = None,
+    scopes: object = None,
+    rules: object = None,
+    limits: object = None,
+    by: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its raw form, which exists nowhere else: show it once.
 
-    Raises InvalidRequest for a bad name, an expiry that has passed, or too many keys.
+    Scopes, rules and limits are documents as callers write them; None is the default. `by` is the key that makes it:
+    it gives nothing that it has not, and its end is the new key's end at the latest. Raises InvalidRequest for a bad
+    name, scope, rule or limit, an expiry that has passed, or too many keys; PermissionDenied for what `by` may not
+    give.
     """
-    name = " ".join(name.split())
-    if not name or len(name) > _NAME_MAX_CHARS or not name.isprintable():
-        raise InvalidRequest(f"A key needs a name of 1 to {_NAME_MAX_CHARS} characters.", param="name")
     now = timezone.now()
+    name = _name(name)
+    wanted = _Wanted.parse(scopes, rules, limits)
+    if by is not None:
+        expires_at = _expires_with(by, expires_at)
+        created_by = created_by or by.created_by
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("A key must expire in the future.", param="expires_at")
     if organization.api_keys.filter(revoked_at=None).count() >= MAX_ACTIVE_PER_ORGANIZATION:
@@ -61,7 +77,7 @@ def create(
         )
     public_id = ApiKey.new_public_id()
     raw = f"{PREFIX}{public_id}.{secrets.token_urlsafe(_SECRET_BYTES)}"
-    key = ApiKey.objects.create(
+    key = ApiKey(
         public_id=public_id,
         organization=organization,
         created_by=created_by,
@@ -70,8 +86,94 @@ def create(
         last_four=raw[-4:],
         created_at=now,
         expires_at=expires_at,
+        scopes=[],
     )
+    with transaction.atomic():
+        _apply(key, replace(wanted, scopes=wanted.scopes or key_scopes.DEFAULT), by=by)
     return key, raw
+
+
+def update(
+    key: ApiKey,
+    *,
+    name: str | None = None,
+    scopes: object = None,
+    rules: object = None,
+    limits: object = None,
+    by: ApiKey | None = None,
+) -> ApiKey:
+    """Change what is given, each whole; from this moment on nothing is spent by what the key was. Raises as `create`
+    does."""
+    wanted = _Wanted.parse(scopes, rules, limits)
+    with transaction.atomic():
+        found = ApiKey.objects.select_for_update().get(pk=key.pk)
+        found.version += 1
+        found.name = found.name if name is None else _name(name)
+        _apply(found, wanted, by=by)
+    _recent.pop(bytes(found.secret_hash), None)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a key shall be from now on, understood; None leaves it as it is."""
+
+    scopes: tuple[str, ...] | None
+    rules: KeyRules | None
+    limits: Mapping[str, int] | None
+
+    @classmethod
+    def parse(cls, scopes: object, rules: object, limits: object) -> _Wanted:
+        return cls(
+            scopes=None if scopes is None else key_scopes.parse(scopes),
+            rules=None if rules is None else key_rules.parse(rules),
+            limits=None if limits is None else key_limits.keeper().parse(limits),
+        )
+
+
+def _apply(key: ApiKey, wanted: _Wanted, *, by: ApiKey | None) -> None:
+    """Write the key as wanted, unless it would get more than its maker has, or more than it can be held to."""
+    if wanted.scopes is not None:
+        added = [scope for scope in wanted.scopes if scope not in key.scopes]
+        if by is not None and not set(added) <= set(by.scopes):
+            raise PermissionDenied(
+                f"A key gives only scopes it has itself, and this one has {', '.join(by.scopes)}.",
+                param="scopes",
+                code="insufficient_scope",
+            )
+        key.scopes = list(wanted.scopes)
+    if wanted.rules is not None:
+        key.rules = wanted.rules.stored()
+    limits = wanted.limits
+    if limits is None and key.pk is not None:
+        limits = {name: cap for name, cap in key_limits.keeper().of([key.pk])[key.pk].items() if cap is not None}
+    if key_scopes.KEYS in key.scopes and (limits or key.key_rules.restricts):
+        raise InvalidRequest(
+            f"A key with the scope {key_scopes.KEYS!r} can have no limits and no rules about models, sizes or "
+            "qualities: it could make itself a key without them. Leave out one or the other.",
+            param="limits" if limits else "rules",
+        )
+    key.save()
+    if wanted.limits is not None:
+        key_limits.keeper().replace(key, wanted.limits)
+
+
+def _name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > _NAME_MAX_CHARS or not name.isprintable():
+        raise InvalidRequest(f"A key needs a name of 1 to {_NAME_MAX_CHARS} characters.", param="name")
+    return name
+
+
+def _expires_with(by: ApiKey, expires_at: dt.datetime | None) -> dt.datetime | None:
+    if by.expires_at is None:
+        return expires_at
+    if expires_at is not None and expires_at > by.expires_at:
+        raise InvalidRequest(
+            f"The key that makes it expires at {int(by.expires_at.timestamp())}; the new one may not outlive it.",
+            param="expires_at",
+        )
+    return expires_at or by.expires_at
 
 
 def revoke(key: ApiKey) -> None:
@@ -111,19 +213,32 @@ def authenticate(raw: str, *, checked_later: bool = False) -> Caller:
     return _read("k.secret_hash = %(secret_hash)s", {"secret_hash": secret_hash})
 
 
-def look_again(caller: Caller) -> Caller:
-    """The same caller as of now. Raises as `authenticate` does."""
-    return _read("k.id = %(key_id)s", {"key_id": caller.key_id})
+def look_again(caller: Caller, *, scope: str | None = None) -> Caller:
+    """The same caller as of now. Raises as `authenticate` does, and PermissionDenied when a needed scope is gone."""
+    fresh = _read("k.id = %(key_id)s", {"key_id": caller.key_id})
+    if scope is not None:
+        fresh.require(scope)
+    return fresh
+
+
+def on_behalf(key_id: int | None, *, organization_id: int) -> Caller:
+    """The caller of a request that was let in before: what it asked for is done even when its key has ended since.
+
+    Raises PermissionDenied when the organization is suspended or gone, or the key's row is.
+    """
+    row = sql.row(_lookup("k.id = %(key_id)s AND o.id = %(organization_id)s AND o.suspended_at IS NULL"),
+                  {"key_id": key_id, "organization_id": organization_id})  # fmt: skip
+    if row is None:
+        raise PermissionDenied("The organization is suspended, or the key was removed.", code="organization_suspended")
+    return _caller(row)
 
 
 def _read(condition: str, parameters: dict[str, Any]) -> Caller:
-    names = tuple(callers.facts())
     # SQL by hand: building the same query through the ORM costs several milliseconds of every request.
     row = sql.row(_lookup(condition), parameters)
     if row is None:
         raise InvalidApiKey("This API key is not known. Check that it was copied whole.")
-    secret_hash, key_id, public_id, created_by_id, expires_at, revoked_at = row[:6]
-    organization_id, slug, suspended_at, default_response_format, link_life_minutes = row[6:11]
+    secret_hash, expires_at, revoked_at, suspended_at = row[:4]
     _recent.pop(secret_hash, None)
     if revoked_at is not None:
         raise InvalidApiKey("This API key was revoked.")
@@ -131,8 +246,18 @@ def _read(condition: str, parameters: dict[str, Any]) -> Caller:
         raise InvalidApiKey("This API key has expired.")
     if suspended_at is not None:
         raise PermissionDenied("This organization is suspended.", code="organization_suspended")
-    _touch(key_id)
-    caller = Caller(
+    caller = _caller(row)
+    _touch(caller.key_id)
+    if len(_recent) >= _RECENT_MAX:
+        _recent.clear()
+    _recent[secret_hash] = (time.monotonic(), caller)
+    return caller
+
+
+def _caller(row: tuple[Any, ...]) -> Caller:
+    key_id, public_id, created_by_id, scopes, rules, version = row[4:10]
+    organization_id, slug, default_response_format, link_life_minutes = row[10:14]
+    return Caller(
         organization_id=organization_id,
         organization_slug=slug,
         key_id=key_id,
@@ -140,12 +265,11 @@ def _read(condition: str, parameters: dict[str, Any]) -> Caller:
         created_by_id=created_by_id,
         default_response_format=default_response_format,
         link_life_minutes=link_life_minutes,
-        facts=dict(zip(names, row[11:], strict=True)),
+        scopes=frozenset(scopes.split()),
+        rules=key_rules.read(rules),
+        key_version=version,
+        facts=dict(zip(callers.facts(), row[14:], strict=True)),
     )
-    if len(_recent) >= _RECENT_MAX:
-        _recent.clear()
-    _recent[secret_hash] = (time.monotonic(), caller)
-    return caller
 
 
 def _hash(raw: str) -> bytes:
@@ -153,8 +277,9 @@ def _hash(raw: str) -> bytes:
 
 
 _SELECT = """
-SELECT k.secret_hash, k.id, k.public_id, k.created_by_id, k.expires_at, k.revoked_at,
-       o.id, o.slug, o.suspended_at, o.default_response_format, o.link_life_minutes
+SELECT k.secret_hash, k.expires_at, k.revoked_at, o.suspended_at,
+       k.id, k.public_id, k.created_by_id, array_to_string(k.scopes, ' '), k.rules::text, k.version,
+       o.id, o.slug, o.default_response_format, o.link_life_minutes
 """
 _FROM = """
 FROM accounts_apikey k JOIN accounts_organization o ON o.id = k.organization_id

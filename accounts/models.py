@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts import scopes
+from accounts.rules import KeyRules
 from core import ids
 
 KEY_ID_LENGTH = 12
@@ -129,6 +132,11 @@ class Membership(models.Model):
         return f"{self.user} is {self.role} of {self.organization}"
 
 
+def default_scopes() -> list[str]:
+    """A list of its own for each new key."""
+    return list(scopes.DEFAULT)
+
+
 class ApiKey(models.Model):
     """A credential of an organization: `pxp_<public_id>.<secret>`, of which only a keyed hash is kept."""
 
@@ -142,9 +150,18 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    scopes = ArrayField(models.CharField(max_length=16), default=default_scopes)
+    # As accounts.rules reads them; what is absent allows everything.
+    rules = models.JSONField(default=dict)
+    # Raised by every change, so that a statement can tell whether the key is still the one that was read.
+    version = models.IntegerField(default=1)
 
     class Meta:
         constraints = (
+            models.CheckConstraint(
+                name="api_key_scopes_known",
+                condition=Q(scopes__contained_by=list(scopes.ALL), scopes__len__gte=1),
+            ),
             models.CheckConstraint(
                 name="api_key_expires_after_creation",
                 condition=Q(expires_at__isnull=True) | Q(expires_at__gt=F("created_at")),
@@ -166,3 +183,7 @@ class ApiKey(models.Model):
         if self.expires_at is not None and self.expires_at <= now:
             return "expired"
         return "active"
+
+    @property
+    def key_rules(self) -> KeyRules:
+        return KeyRules.from_stored(self.rules)

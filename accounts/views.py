@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import current, keys
+from accounts import current, key_limits, keys, scopes
 from accounts.current import MemberRequest, member_page
 from accounts.forms import KeyForm
 from accounts.models import ApiKey, Organization
@@ -40,7 +43,11 @@ def _create(request: MemberRequest) -> HttpResponse:
         return _page(request, form, status=400)
     try:
         key, raw = keys.create(
-            organization, name=form.cleaned_data["name"], created_by=request.user, expires_at=form.expires_at()
+            organization,
+            name=form.cleaned_data["name"],
+            created_by=request.user,
+            expires_at=form.expires_at(),
+            scopes=form.cleaned_data["scopes"],
         )
     except InvalidRequest as error:
         form.add_error(error.param if error.param in form.fields else None, error.message)
@@ -50,14 +57,21 @@ def _create(request: MemberRequest) -> HttpResponse:
 
 
 def _page(request: MemberRequest, form: KeyForm, *, status: int = 200) -> HttpResponse:
-    organization = request.membership.organization
+    shown = _shown(request.membership.organization)
+    limits = key_limits.keeper().of([key.pk for key in shown])
     now = timezone.now()
     context = {
         "form": form,
-        "rows": [(key, key.status(now)) for key in _shown(organization)],
+        "rows": [(key, key.status(now), _words(key, limits[key.pk])) for key in shown],
         "may_manage": allows(request.membership.role, Right.MANAGE_KEYS),
     }
     return render(request, "accounts/keys.html", context, status=status)
+
+
+def _words(key: ApiKey, limits: Mapping[str, Any]) -> dict[str, str]:
+    """What a key may do, and how much of it."""
+    held_to = [*key_limits.keeper().in_words(limits), *key.key_rules.in_words()]
+    return {"may": ", ".join(scopes.WORDS[scope] for scope in key.scopes), "held_to": "; ".join(held_to)}
 
 
 def _shown(organization: Organization) -> list[ApiKey]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
@@ -40,8 +41,8 @@ def _quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = [f"{QuickArgon2.__module__}.{QuickArgon2.__qualname__}"]
 
 
-def issue(organization: Organization, *, created_by: User | None = None, name: str = "tests") -> IssuedKey:
-    return IssuedKey(*keys.create(organization, name=name, created_by=created_by))
+def issue(organization: Organization, *, created_by: User | None = None, name: str = "tests", **more: Any) -> IssuedKey:
+    return IssuedKey(*keys.create(organization, name=name, created_by=created_by, **more))
 
 
 def sign_in(user: User) -> Client:

@@ -56,6 +56,22 @@ def test_it_creates_a_key_that_expires(organization: Organization) -> None:
     assert (key.expires_at - key.created_at).days in (6, 7)
 
 
+def test_it_creates_a_key_that_may_little(organization: Organization) -> None:
+    words = ("--name", "small", "--scope", "usage", "--scope", "images", "--rpm", "60", "--concurrent", "2")
+    _run("create_key", organization.slug, *words)
+    key = ApiKey.objects.get()
+    assert key.scopes == ["images", "usage"]
+    caps = organization.limits.values_list("meter", "cap", "scope", "scope_id")
+    assert sorted(caps) == [("in_flight", 2, "key", key.pk), ("requests", 60, "key", key.pk)]
+
+
+@pytest.mark.parametrize("words", [("--scope", "all"), ("--rpm", "0"), ("--concurrent", "-1")])
+def test_it_refuses_what_no_key_can_have(organization: Organization, words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        _run("create_key", organization.slug, "--name", "x", *words)
+    assert not ApiKey.objects.exists()
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "99999999"])
 def test_it_refuses_an_impossible_expiry(organization: Organization, days: str) -> None:
     with pytest.raises(CommandError, match="days"):

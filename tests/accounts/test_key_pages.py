@@ -15,6 +15,7 @@ from core.errors import InvalidApiKey
 from tests.people import IssuedKey, sign_in
 
 _RAW = re.compile(r"pxp_[0-9a-z]{12}\.[A-Za-z0-9_-]{43}")
+NEW = {"name": "mine", "scopes": ["images"]}
 
 
 def test_it_sends_a_visitor_to_the_login(db: None) -> None:
@@ -27,7 +28,7 @@ def test_it_sends_a_visitor_to_the_login(db: None) -> None:
 
 def test_it_shows_a_new_key_once_with_a_curl_line_that_is_ready(alice: User, organization: Organization) -> None:
     client = sign_in(alice)
-    response = client.post("/app/keys", {"name": "laptop", "expires": "30"})
+    response = client.post("/app/keys", {**NEW, "name": "laptop", "expires": "30"})
     assert response.status_code == 201
     raw = _RAW.findall(response.content.decode())[0]
     assert f"Authorization: Bearer <em>{raw}</em>" in response.content.decode()
@@ -49,7 +50,7 @@ def test_it_shows_a_new_key_once_with_a_curl_line_that_is_ready(alice: User, org
 def test_it_lets_these_roles_create_and_revoke(organization: Organization, bob: User, role: str) -> None:
     organizations.add_member(organization, user=bob, role=role)
     client = sign_in(bob)
-    assert client.post("/app/keys", {"name": "mine"}).status_code == 201
+    assert client.post("/app/keys", NEW).status_code == 201
     key = ApiKey.objects.get()
     assert client.post(f"/app/keys/{key.public_id}/revoke").status_code == 302
     assert ApiKey.objects.get().revoked_at is not None
@@ -101,10 +102,19 @@ def test_it_refuses_a_post_without_a_token(alice: User, api_key: IssuedKey) -> N
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"name": " "}, {"name": "x" * 81}, {"name": "n\0"}, {"name": "x", "expires": "9"}]
+    "change",
+    [
+        {"name": ""},
+        {"name": " "},
+        {"name": "x" * 81},
+        {"name": "n\0"},
+        {"expires": "9"},
+        {"scopes": []},
+        {"scopes": "all"},
+    ],
 )
-def test_it_says_what_is_wrong_with_a_form(alice: User, organization: Organization, form: dict[str, str]) -> None:
-    response = sign_in(alice).post("/app/keys", form)
+def test_it_says_what_is_wrong_with_a_form(alice: User, organization: Organization, change: dict[str, Any]) -> None:
+    response = sign_in(alice).post("/app/keys", {**NEW, **change})
     assert response.status_code == 400
     assert b"errorlist" in response.content
     assert not ApiKey.objects.exists()
@@ -112,7 +122,7 @@ def test_it_says_what_is_wrong_with_a_form(alice: User, organization: Organizati
 
 def test_it_shows_names_as_text(alice: User, organization: Organization) -> None:
     client = sign_in(alice)
-    client.post("/app/keys", {"name": "<script>alert(1)</script>"})
+    client.post("/app/keys", {**NEW, "name": "<script>alert(1)</script>"})
     page = client.get("/app/keys").content.decode()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
@@ -121,7 +131,7 @@ def test_it_shows_names_as_text(alice: User, organization: Organization) -> None
 def test_it_makes_no_key_for_a_suspended_organization(alice: User, organization: Organization) -> None:
     organization.suspended_at = timezone.now()
     organization.save()
-    response = sign_in(alice).post("/app/keys", {"name": "x"})
+    response = sign_in(alice).post("/app/keys", NEW)
     assert response.status_code == 400
     assert b"suspended" in response.content
     assert not ApiKey.objects.exists()
@@ -137,7 +147,7 @@ def test_it_switches_between_ones_own_organizations_only(
     assert api_key.row.public_id not in client.get("/app/keys").content.decode()
     for slug in (other_organization.slug, "nobody", "", "\0"):
         assert client.post("/app/switch", {"organization": slug}).status_code == 404
-    client.post("/app/keys", {"name": "in the second"})
+    client.post("/app/keys", {**NEW, "name": "in the second"})
     assert second.api_keys.count() == 1
     assert other_organization.api_keys.count() == 0
 
@@ -173,5 +183,17 @@ def test_it_asks_as_many_queries_for_one_key_as_for_many(
     client = sign_in(alice)
     for number in range(12):
         keys.create(organization, name=f"key {number}", created_by=alice)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         client.get("/app/keys")
+
+
+def test_it_says_in_plain_words_what_a_key_may_do(alice: User, organization: Organization) -> None:
+    client = sign_in(alice)
+    client.post("/app/keys", {**NEW, "scopes": ["usage", "images"]})
+    key = ApiKey.objects.get()
+    assert key.scopes == ["images", "usage"]
+    limits = {"requests_per_minute": 60, "spend_month_usd": "25"}
+    keys.update(key, rules={"qualities": ["low"]}, limits=limits)
+    page = client.get("/app/keys").content.decode()
+    assert "make images, see balance and usage" in page
+    assert "60 requests a minute; $25.00 a month; only qualities low" in page

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from accounts import keys, organizations
+from accounts import keys, organizations, scopes
 from core.errors import InvalidRequest
 
 _MAX_DAYS = 3650
@@ -21,6 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("organization", metavar="ORG", help="slug or id")
         parser.add_argument("--name", required=True, metavar="N")
         parser.add_argument("--expires-in-days", type=int, metavar="D")
+        parser.add_argument("--scope", action="append", metavar="S", help=f"{', '.join(scopes.ALL)}, repeatable")
+        parser.add_argument("--rpm", type=int, metavar="N", help="at most so many requests a minute")
+        parser.add_argument("--concurrent", type=int, metavar="N", help="at most so many at a time")
 
     def handle(self, *args: Any, **options: Any) -> None:
         organization = organizations.find(options["organization"])
@@ -31,7 +34,13 @@ class Command(BaseCommand):
             raise CommandError(f"--expires-in-days takes 1 to {_MAX_DAYS} days.")
         expires_at = timezone.now() + dt.timedelta(days=days) if days is not None else None
         try:
-            _, raw = keys.create(organization, name=options["name"], expires_at=expires_at)
+            _, raw = keys.create(
+                organization,
+                name=options["name"],
+                expires_at=expires_at,
+                scopes=options["scope"],
+                limits={"requests_per_minute": options["rpm"], "concurrent": options["concurrent"]},
+            )
         except InvalidRequest as error:
             raise CommandError(error.message) from error
         self.stdout.write(raw)
