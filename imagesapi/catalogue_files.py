@@ -12,112 +12,29 @@ import orjson
 
 from core import money
 from imagesapi import values
+from imagesapi.catalogue_format import (
+    BLOCK_FIELDS,
+    CAPABILITY_FIELDS,
+    CONDITIONS,
+    CONFIDENCES,
+    EDIT_FIELDS,
+    FORMAT,
+    FORMAT_VERSION,
+    INPUT_RULES,
+    METERS,
+    MODEL_DEFAULTS,
+    MODEL_FIELDS,
+    OFFER_DEFAULTS,
+    OFFER_FIELDS,
+    OPTION_FIELDS,
+    PRICING_FIELDS,
+    PROVIDER_FIELDS,
+    SIZE_RULES,
+    Fields,
+)
+from imagesapi.providers import openai_compatible
 
 FOLDER = Path(__file__).parent / "catalogue"
-FORMAT, FORMAT_VERSION = "pixelpar-catalogue", 1
-METERS = (
-    "image",
-    "megapixel",
-    "text_input_token",
-    "image_input_token",
-    "image_output_token",
-    "text_output_token",
-)
-CONFIDENCES = ("certain", "likely", "inferred", "third_party")
-
-Fields = Mapping[str, type | tuple[type, ...]]
-_TEXT, _LIST, _DATE = str, list, (str, type(None))
-PROVIDER_FIELDS: Fields = {"slug": _TEXT, "name": _TEXT, "adapter": _TEXT, "website": _TEXT}
-MODEL_FIELDS: Fields = {
-    "slug": _TEXT,
-    "name": _TEXT,
-    "description": _TEXT,
-    "creator": _TEXT,
-    "released_on": _TEXT,
-    "aliases": _LIST,
-    "tags": _LIST,
-    "successor": _TEXT,
-}
-OFFER_FIELDS: Fields = {
-    "model": _TEXT,
-    "provider": _TEXT,
-    "wire_id": _TEXT,
-    "edit_wire_id": _TEXT,
-    "deprecated_on": _DATE,
-    "retires_on": _DATE,
-    "weight": int,
-    "notes": _TEXT,
-    "capabilities": dict,
-    "pricing": dict,
-}
-OFFER_DEFAULTS: Mapping[str, Any] = {
-    "edit_wire_id": "",
-    "deprecated_on": None,
-    "retires_on": None,
-    "weight": 0,
-    "notes": "",
-}
-MODEL_DEFAULTS: Mapping[str, Any] = {"description": "", "creator": "", "aliases": [], "tags": [], "successor": ""}
-CAPABILITY_FIELDS: Fields = {
-    "max_n": int,
-    "prompt_max_chars": int,
-    "sizes": _LIST,
-    "size_style": _TEXT,
-    "size_rules": dict,
-    "qualities": _LIST,
-    "backgrounds": _LIST,
-    "output_formats": _LIST,
-    "compression": bool,
-    "moderation": bool,
-    "styles": _LIST,
-    "extras": _LIST,
-    "reports_usage": bool,
-    "ratio_sizes": dict,  # tier -> ratio -> size
-    "generates": bool,
-    "edits": dict,
-    "streaming": bool,
-    "partial_images_max": int,
-}
-EDIT_FIELDS: Fields = {
-    "max_images": int,
-    "mask": _TEXT,
-    "mask_format": _TEXT,
-    "markup": bool,
-    "input_fidelities": _LIST,
-    "input_formats": _LIST,
-    "scale_factors": _LIST,
-    "image_field": _TEXT,
-    "keeps_size": bool,
-}
-PRICING_FIELDS: Fields = {
-    "output_tokens": dict,  # quality -> size -> tokens of one picture
-    "output_tokens_formula": dict,
-    "output_tokens_estimated": bool,  # table and formula only estimate; holds take ceiling_tokens
-    "ceiling_tokens": (int, dict),  # of one picture, one number or by quality, where no table holds ("auto" size)
-    "prompt_overhead_tokens": int,  # what a provider adds to every prompt
-    "text_output_ceiling_tokens": int,  # of one picture
-    # What an estimate takes "auto" or nothing for; the provider's default where it states one.
-    "assumed_quality": _TEXT,
-    "rounding": dict,  # of a request's money: step_nanos, direction "up", per "request"
-    "quantity_rounding": dict,  # of a picture's quantity, by meter: step_micros, direction "up", per "image"
-    "pixels_per_megapixel": int,
-    "size_match": _TEXT,  # "nearest_pixels": a size outside the table takes the nearest row
-    "billable_unit": _TEXT,  # the meter that the provider's own count of billable units is in
-    "free": bool,
-}
-BLOCK_FIELDS: Fields = {
-    "basis": _TEXT,
-    "valid_from": _TEXT,
-    "source": _TEXT,
-    "as_of": _TEXT,
-    "confidence": _TEXT,
-    "unit": _TEXT,
-    "price": _TEXT,
-    "table": dict,  # quality -> size -> price of one picture
-    "per_tokens": int,
-    "rates": dict,  # token meter -> price of `per_tokens` tokens
-}
-SIZE_RULES = {"step_px", "max_edge_px", "max_ratio", "min_pixels", "max_pixels"}
 
 
 class CatalogueError(ValueError):
@@ -158,7 +75,8 @@ def read(paths: Sequence[Path] | None = None) -> Catalogue:
     for path in sorted(FOLDER.glob("*.json")) if paths is None else paths:
         _add(found, path)
     for slug, row in found.providers.items():
-        _complete(f"provider {slug}", row, PROVIDER_FIELDS, {"website": ""})
+        _complete(f"provider {slug}", row, PROVIDER_FIELDS, {"website": "", "options": {}})
+        _check_options(f"provider {slug}: options", row["options"])
     for slug, row in found.models.items():
         _complete(f"model {slug}", row, MODEL_FIELDS, MODEL_DEFAULTS)
     for (model, provider), row in found.offers.items():
@@ -167,6 +85,14 @@ def read(paths: Sequence[Path] | None = None) -> Catalogue:
         _check_offer(where, row, found.lines[model, provider])
     _check_names(found)
     return found
+
+
+def _check_options(where: str, options: Mapping[str, Any]) -> None:
+    _check_types(where, options, OPTION_FIELDS)
+    if options.get("dialect", "plain") not in openai_compatible.DIALECTS:
+        raise CatalogueError(f"{where}: dialect must be one of {', '.join(openai_compatible.DIALECTS)}")
+    if not options.get("base_url", "https://").startswith(("https://", "http://")):
+        raise CatalogueError(f"{where}: base_url must be an http or https address")
 
 
 def capabilities(data: Mapping[str, Any], *, where: str = "capabilities") -> values.Capabilities:
@@ -196,7 +122,8 @@ def _edits(data: Mapping[str, Any], *, where: str) -> values.EditCapabilities:
         raise CatalogueError(f"{where}: mask must be alpha, white or empty")
     if not 1 <= data.get("max_images", 1) <= 16:
         raise CatalogueError(f"{where}: max_images must be from 1 to 16")
-    return values.EditCapabilities(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+    return values.EditCapabilities(**fields)
 
 
 def _add(found: Catalogue, path: Path) -> None:
@@ -244,8 +171,9 @@ def _check_types(where: str, row: Any, fields: Fields) -> None:
         wrong_bool = isinstance(value, bool) and wanted is not bool
         if wrong_bool or not isinstance(value, wanted):
             raise CatalogueError(f"{where}: {name} has the wrong type ({type(value).__name__})")
-        if isinstance(value, list) and name != "prices" and not all(isinstance(entry, str) for entry in value):
-            raise CatalogueError(f"{where}: {name} must hold words only")
+        kind = int if name == "scale_factors" else str
+        if isinstance(value, list) and name != "prices" and not all(type(entry) is kind for entry in value):
+            raise CatalogueError(f"{where}: {name} must hold {'whole numbers' if kind is int else 'words'} only")
 
 
 def _complete(where: str, row: dict[str, Any], fields: Fields, defaults: Mapping[str, Any]) -> None:
@@ -278,12 +206,25 @@ def _lines(where: str, block: Any) -> list[Line]:
         raise CatalogueError(f"{where}: confidence must be one of {', '.join(CONFIDENCES)}")
     start = dt.datetime.combine(_date(f"{where}: valid_from", block["valid_from"]), dt.time(), dt.UTC)
     as_of = _date(f"{where}: as_of", block["as_of"])
+    when = _conditions(where, block.get("when", {}))
     found = []
     for meter, conditions, picos in _prices(where, block):
         if meter not in METERS:
             raise CatalogueError(f"{where}: unknown meter {meter!r}; known are {', '.join(METERS)}")
-        found.append(Line(meter, conditions, block["basis"], start, picos, block["source"], as_of, block["confidence"]))
+        found.append(
+            Line(
+                meter, {**when, **conditions}, block["basis"], start, picos, block["source"], as_of, block["confidence"]
+            )
+        )
     return found
+
+
+def _conditions(where: str, when: Mapping[str, Any]) -> dict[str, str]:
+    for name, value in when.items():
+        words = CONDITIONS.get(name, ())
+        if not isinstance(value, str) or (words is not None and value not in words):
+            raise CatalogueError(f"{where}: when: {name} cannot be {value!r}; a price may depend on {CONDITIONS}")
+    return dict(when)
 
 
 def _prices(where: str, block: Mapping[str, Any]) -> list[tuple[str, dict[str, str], int]]:
@@ -322,13 +263,18 @@ def _check_offer(where: str, row: Mapping[str, Any], lines: list[Line]) -> None:
     words = [word for word in able.qualities if word != "auto"]
     billed = [line for line in lines if line.basis == "billed"]
     rounding, unit = pricing.get("rounding"), pricing.get("billable_unit")
-    step = (pricing.get("quantity_rounding") or {}).get("megapixel")
+    steps = (pricing.get("quantity_rounding") or {}).values()
     rules: list[tuple[bool, str]] = [
         (not words or pricing.get("assumed_quality") in words, f"assumed_quality must be one of {', '.join(words)}"),
         (rounding is None or _is_step(rounding, "step_nanos", "request"), "rounding is by step_nanos, up, per request"),
-        (step is None or _is_step(step, "step_micros", "image"), "quantity_rounding is by step_micros, up, per image"),
+        (
+            all(_is_step(step, "step_micros", "image") for step in steps),
+            "quantity_rounding is by step_micros, up, per image",
+        ),
         (unit in (None, "image", "megapixel"), "billable_unit must be image or megapixel"),
         (not (unit and rounding), "billable_unit and rounding exclude each other"),
+        # Tokens come for all calls of a request together, so that none of them could be rounded alone.
+        (not (able.reports_usage and rounding), "rounding and reported usage exclude each other"),
         (pricing.get("size_match") in (None, "nearest_pixels"), "size_match can only be nearest_pixels"),
         (_counts(pricing), "token counts must be whole numbers above zero"),
         (
@@ -361,8 +307,13 @@ def _is_step(rule: Mapping[str, Any], name: str, per: str) -> bool:
 def _counts(pricing: Mapping[str, Any]) -> bool:
     """Whether every number of tokens is a positive whole one."""
     found: list[Any] = []
-    stated = pricing.get("ceiling_tokens", 1)
-    found += stated.values() if isinstance(stated, dict) else [stated]
+    for name in ("ceiling_tokens", "image_input_ceiling_tokens", "partial_image_tokens", "input_image_ceiling_picos"):
+        stated = pricing.get(name, 1)
+        found += stated.values() if isinstance(stated, dict) else [stated]
+    rule = pricing.get("image_input_tokens")
+    if rule is not None:
+        known = INPUT_RULES.get(rule.get("by", ""), set())
+        found += [rule[name] for name in known] if set(rule) == {"by", *known} else [None]
     for row in pricing.get("output_tokens", {}).values():
         found += row.values() if isinstance(row, dict) else [None]
     formula = pricing.get("output_tokens_formula")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import orjson
 
 from core import bigjson, http
 from imagesapi.providers.base import BadAnswer, Call, OperatorTrouble, RateLimited, TimedOut, Unavailable
+from imagesapi.values import Picture
 
 JSON_TYPE: Final = "application/json"
 # Small answers: errors, queue states.
@@ -27,9 +29,11 @@ _MAX_RETRY_AFTER_S: Final = 3_600
 # How PNG, JPEG, WebP and GIF begin, as bytes and as base64 text.
 _PICTURE_BYTES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 _PICTURE_BASE64: Final = ("iVBORw0KGg", "/9j/", "UklGR", "R0lGOD")
-_KEY_LIKE: Final = re.compile(r"\b(?:sk|pk|rk|key|fal)[-_:][\w.*:-]{4,}|\S*\*{3,}\S*", re.IGNORECASE)
+_KEY_LIKE: Final = re.compile(r"\b(?:(?:sk|pk|rk|r8|key|fal)[-_:]|AIza)[\w.*:-]{4,}|\S*\*{3,}\S*", re.IGNORECASE)
 # Strict enough that no two parsers read another host out of it: no userinfo, backslash, or bare IPv6.
 _ADDRESS: Final = re.compile(r"(https?)://([a-z0-9.-]{1,253})(?::(\d{1,5}))?(/[!-\[\]-~]*)?", re.ASCII | re.IGNORECASE)
+_DATA_URI: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64", re.ASCII)
+MAX_ADDRESS_CHARS: Final = 2_000
 _WORD: Final = re.compile(r"[\w.:/\[\]-]{1,128}", re.ASCII)
 
 
@@ -41,17 +45,61 @@ def send(
     max_bytes: int,
     headers: Mapping[str, str] | None = None,
     body: Mapping[str, Any] | None = None,
+    content: bytes | None = None,
+    content_type: str = JSON_TYPE,
 ) -> http.Reply:
-    """One call through core.http with its errors as ours; any status comes back as a reply."""
+    """One call through core.http with its errors as ours; any status comes back as a reply.
+
+    What is sent is `body` as JSON, or `content` as it is.
+    """
+    sent, headers = _written(body, content, content_type, headers)
+    with in_our_terms():
+        return http.call(method, url, deadline=deadline, max_bytes=max_bytes, headers=headers, body=sent)
+
+
+@contextlib.contextmanager
+def stream(
+    method: str,
+    url: str,
+    *,
+    deadline: float,
+    max_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+    content: bytes | None = None,
+    content_type: str = JSON_TYPE,
+) -> Iterator[http.Stream]:
+    """A call like `send` whose reply is read while it comes; reading its pieces also raises our errors."""
+    sent, headers = _written(body, content, content_type, headers)
+    with (
+        in_our_terms(),
+        http.stream(method, url, deadline=deadline, max_bytes=max_bytes, headers=headers, body=sent) as reply,
+    ):
+        yield http.Stream(reply.status, reply.headers, _in_our_terms(reply.pieces))
+
+
+def complete(stream: http.Stream) -> http.Reply:
+    """All of a stream, for one that turns out to be an ordinary answer."""
+    return http.Reply(stream.status, stream.headers, b"".join(stream.pieces))
+
+
+def _written(
+    body: Mapping[str, Any] | None, content: bytes | None, content_type: str, headers: Mapping[str, str] | None
+) -> tuple[bytes | None, Mapping[str, str] | None]:
+    sent = orjson.dumps(body) if body is not None else content
+    return sent, headers if sent is None else {"Content-Type": content_type, **(headers or {})}
+
+
+def _in_our_terms(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    with in_our_terms():
+        yield from pieces
+
+
+@contextlib.contextmanager
+def in_our_terms() -> Iterator[None]:
+    """What core.http raises, as what happened to the call."""
     try:
-        return http.call(
-            method,
-            url,
-            deadline=deadline,
-            max_bytes=max_bytes,
-            headers={"Content-Type": JSON_TYPE, **(headers or {})} if body is not None else headers,
-            body=orjson.dumps(body) if body is not None else None,
-        )
+        yield
     except http.NotSent as error:
         raise Unavailable("The provider could not be reached.") from error
     except http.Late as error:
@@ -157,6 +205,32 @@ def download(address: str, *, deadline: float) -> bytes | None:
         if reply.status == 200 and is_picture(reply.body):
             return reply.body
     return None
+
+
+def linked_picture(address: Any, *, deadline: float, may_fetch: Callable[[str], bool]) -> Picture | None:
+    """The picture in a data URI, or behind an address that the adapter allows; None when it cannot be had."""
+    head = bytes(address[:64]).decode("latin-1") if isinstance(address, memoryview) else str(address)[:64]
+    comma = head.find(",")
+    if comma > 0 and _DATA_URI.fullmatch(head, 0, comma):
+        text = address[comma + 1 :]
+        return Picture(b64=text) if is_picture_text(text) else None
+    if not isinstance(address, str) or not may_fetch(address):
+        return None
+    data = download(address, deadline=deadline)
+    return Picture(data=data) if data is not None else None
+
+
+def is_result_host(address: str, *, domain: str, values: Mapping[str, str], defaults: Mapping[str, str]) -> bool:
+    """Whether a file is on the provider's own domain, or on the endpoint itself where the operator chose another than
+    the default one."""
+    found = place(address) if len(address) <= MAX_ADDRESS_CHARS else None
+    if found is None:
+        return False
+    scheme, host, port = found
+    if scheme == "https" and port == 443 and (host == domain or host.endswith(f".{domain}")):
+        return True
+    chosen = {place(values[name]) for name, default in defaults.items() if values[name] != default}
+    return found in chosen and (scheme == "https" or host in ("localhost", "127.0.0.1"))
 
 
 def raise_common(reply: http.Reply, *, request_id: str | None) -> NoReturn:

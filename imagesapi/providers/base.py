@@ -43,7 +43,8 @@ class Call:
 
 
 class Adapter(Protocol):
-    """A module in this package. `resume` exists only where `Call.remember` is used."""
+    """A module in this package. `resume` exists only where `Call.remember` is used. One that serves several providers
+    has `settings_for(slug, options)` beside an empty SETTINGS: its settings carry the provider's name."""
 
     SETTINGS: tuple[Setting, ...]
 

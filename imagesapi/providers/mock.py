@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pybase64
+from PIL import Image
+
 from imagesapi import tokens
-from imagesapi.providers import mock_painting
+from imagesapi.providers import mock_edits, mock_painting
 from imagesapi.providers.base import (
     BadAnswer,
     Blocked,
     Call,
+    Cancelled,
     InvalidInput,
     ModelGone,
     OperatorTrouble,
@@ -21,13 +25,15 @@ from imagesapi.providers.base import (
     TimedOut,
     Unavailable,
 )
-from imagesapi.values import Answer, Fitted, Offer, Picture, Usage
+from imagesapi.values import Answer, Fitted, Offer, Partial, Picture, Usage
 
 SETTINGS = (Setting(name="MOCK_DELAY_MS", default="0"), Setting(name="MOCK_FAIL"))
 
 MAX_DELAY_MS = 120_000
 MAX_EDGE_PX = 4096
+MAX_ENLARGED_PIXELS = 64_000_000
 _MAX_DIGITS = 9
+_LOOK_AROUND_S = 0.25
 DEFAULT_SIZE = "1024x1024"
 DEFAULT_QUALITY = "medium"
 OUTPUT_FORMATS = ("png", "jpeg", "webp")
@@ -56,15 +62,24 @@ def build(fitted: Fitted, offer: Offer) -> dict[str, Any]:
         "output_format": fitted.output_format,
         "output_compression": fitted.output_compression,
         "style": fitted.style,
+        "input_fidelity": fitted.input_fidelity,
+        "scale_factor": fitted.scale_factor,
+        "stream": fitted.stream or None,
+        "partial_images": fitted.partial_images or None,
     }
     return {name: value for name, value in body.items() if value is not None}
 
 
 def run(call: Call) -> Answer:
-    """Wait and fail as the knobs say, else paint."""
-    _misbehave(call)
+    """Wait and fail as the knobs say, else paint; one that streams shows unfinished pictures meanwhile."""
+    delay_s, failure, started = _delay_ms(call) / 1000, _failure(call), time.monotonic()
     effective = _effective(call)
-    pictures = [Picture(data=_picture(call, effective, variation)) for variation in range(call.fitted.n)]
+    images: list[Image.Image] = []
+    if call.on_partial is not None and call.fitted.partial_images:
+        images = _images(call, effective)
+        _show(call, images, effective, until=started + delay_s)
+    _misbehave(call, until=started + delay_s, failure=failure)
+    pictures = [Picture(data=_file(call, image, effective)) for image in images or _images(call, effective)]
     return Answer(
         pictures=pictures,
         usage=_usage(call, effective),
@@ -78,7 +93,7 @@ def _effective(call: Call) -> dict[str, str]:
     """The values that were used: "auto" and absent ones resolved; quality only where the offer has any."""
     fitted, capabilities = call.fitted, call.offer.capabilities
     effective = {
-        "size": DEFAULT_SIZE if fitted.size == "auto" else fitted.size,
+        "size": _size(call),
         "background": "transparent" if fitted.background == "transparent" else "opaque",
         "output_format": fitted.output_format,
     }
@@ -92,18 +107,73 @@ def _effective(call: Call) -> dict[str, str]:
     return effective
 
 
-def _picture(call: Call, effective: Mapping[str, str], variation: int) -> bytes:
-    image = mock_painting.paint(
-        call.fitted.prompt,
-        seed=f"{call.offer.model}/{call.fitted.extras.get('seed', '')}",
+def _size(call: Call) -> str:
+    """The size of the result; of an edit without one, the size of its first picture."""
+    fitted = call.fitted
+    if fitted.scale_factor is not None:
+        width, height = (edge * fitted.scale_factor for edge in fitted.images[0].pixels)
+        if width * height > MAX_ENLARGED_PIXELS:
+            message = f"The mock enlarges up to {MAX_ENLARGED_PIXELS} pixels, and this makes {width}x{height}."
+            raise InvalidInput(message, param="scale_factor")
+        return f"{width}x{height}"
+    if fitted.size != "auto":
+        return fitted.size
+    if fitted.images and max(fitted.images[0].pixels) <= MAX_EDGE_PX:
+        width, height = fitted.images[0].pixels
+        return f"{width}x{height}"
+    return DEFAULT_SIZE
+
+
+def _images(call: Call, effective: Mapping[str, str]) -> list[Image.Image]:
+    return [_image(call, effective, variation) for variation in range(call.fitted.n)]
+
+
+def _image(call: Call, effective: Mapping[str, str], variation: int) -> Image.Image:
+    fitted, able, transparent = call.fitted, call.offer.capabilities, effective["background"] == "transparent"
+    detail = mock_painting.DETAIL_OF_QUALITY.get(effective.get("quality", DEFAULT_QUALITY), 2)
+    seed = f"{call.offer.model}/{fitted.extras.get('seed', '')}"
+    if fitted.scale_factor is not None:
+        return mock_edits.enlarge(fitted.images[0], by=fitted.scale_factor, transparent=transparent)
+    if fitted.operation == "edit":
+        return mock_edits.repaint(
+            fitted.images,
+            fitted.prompt,
+            seed=seed,
+            variation=variation,
+            size=_pixels(effective["size"]),
+            detail=detail,
+            style=fitted.style,
+            fidelity=fitted.input_fidelity,
+            mask=fitted.mask,
+            mask_is_white=able.edits is not None and able.edits.mask == "white",
+            markup=fitted.markup,
+            transparent=transparent,
+        )
+    return mock_painting.paint(
+        fitted.prompt,
+        seed=seed,
         variation=variation,
         size=_pixels(effective["size"]),
-        detail=mock_painting.DETAIL_OF_QUALITY.get(effective.get("quality", DEFAULT_QUALITY), 2),
-        style=call.fitted.style,
-        cut_out=effective["background"] == "transparent",
+        detail=detail,
+        style=fitted.style,
+        cut_out=transparent,
     )
+
+
+def _file(call: Call, image: Image.Image, effective: Mapping[str, str]) -> bytes:
     compression = call.fitted.output_compression
     return mock_painting.encode(image, output_format=effective["output_format"], compression=compression)
+
+
+def _show(call: Call, images: list[Image.Image], effective: Mapping[str, str], *, until: float) -> None:
+    """Unfinished pictures, spread evenly over what is left of the delay."""
+    most, begun = call.fitted.partial_images, time.monotonic()
+    steps = [(image, index) for image in images for index in range(most)]
+    for number, (image, index) in enumerate(steps, start=1):
+        _wait(call, until=begun + (until - begun) * number / (len(steps) + 1))
+        file = _file(call, mock_edits.unfinished(image, done=(index + 1) / (most + 1)), effective)
+        if call.on_partial is not None:
+            call.on_partial(Partial(index=index, b64=pybase64.b64encode_as_string(file), effective=effective))
 
 
 def _pixels(size: str) -> tuple[int, int]:
@@ -120,25 +190,33 @@ def _usage(call: Call, effective: Mapping[str, str]) -> Usage | None:
     each = tokens.output_tokens(call.offer.pricing, quality=quality, size=effective["size"])
     if each is None:
         return None
+    fitted, pricing = call.fitted, call.offer.pricing
+    each += tokens.partial_tokens(pricing, fitted.partial_images if call.on_partial is not None else 0)
+    read = [tokens.input_tokens(pricing, image.pixels, fidelity=fitted.input_fidelity) for image in fitted.images]
     return Usage(
-        text_input_tokens=tokens.prompt_tokens(call.fitted.prompt),
-        image_input_tokens=0,
-        image_output_tokens=call.fitted.n * each,
+        text_input_tokens=tokens.prompt_tokens(fitted.prompt),
+        image_input_tokens=sum(count or 0 for count in read),
+        image_output_tokens=fitted.n * each,
     )
 
 
-def _misbehave(call: Call) -> None:
+def _misbehave(call: Call, *, until: float, failure: str) -> None:
     """Wait, never past the deadline, and raise the failure that was asked for."""
-    delay_s = _delay_ms(call) / 1000
-    failure = _failure(call)
-    left_s = call.deadline - time.monotonic()
-    if failure != "timeout" and delay_s <= left_s:
-        time.sleep(delay_s)
-        if failure:
-            raise _FAILURES[failure]()
-        return
-    time.sleep(max(0.0, left_s))
-    raise TimedOut("The mock did not answer in time, as its knobs asked.")
+    if failure == "timeout" or until > call.deadline:
+        _wait(call, until=call.deadline)
+        raise TimedOut("The mock did not answer in time, as its knobs asked.")
+    _wait(call, until=until)
+    if failure:
+        raise _FAILURES[failure]()
+
+
+def _wait(call: Call, *, until: float) -> None:
+    """Sleep, but not past the deadline nor after the caller has cancelled."""
+    until = min(until, call.deadline)
+    while (left_s := until - time.monotonic()) > 0:
+        if call.cancelled():
+            raise Cancelled("The mock stopped, as the caller asked.")
+        time.sleep(min(left_s, _LOOK_AROUND_S))
 
 
 def _delay_ms(call: Call) -> int:

@@ -24,20 +24,44 @@ class Reply:
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
     pictures: int = 0  # how many the caller pays for when this was made
+    events: list[bytes] = field(default_factory=list)  # sent one by one in place of `body`, as server-sent events
+    pause_s: float = 0.0  # before each event
 
     def payload(self) -> bytes:
+        if self.events:
+            return b"".join(self.events)
         return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form as it came; `filename` is None for text."""
+
+    name: str
+    filename: str | None
+    content_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """A recorded request; header names in lower case."""
+    """A recorded request; header names in lower case. A form's parts in their order, where it is one."""
 
     route: str
     method: str
     path: str
     headers: Mapping[str, str]
     json: Any
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The text fields of a form."""
+        return {part.name: part.data.decode() for part in self.parts if part.filename is None}
+
+    @property
+    def files(self) -> list[Part]:
+        return [part for part in self.parts if part.filename is not None]
 
 
 class Exchange:
@@ -57,7 +81,7 @@ class Exchange:
 
     @property
     def family(self) -> str:
-        return "openai" if self.seen.route in ("openai", "models") else "fal"
+        return "openai" if self.seen.route in ("openai", "edits", "models") else "fal"
 
     def answer(self) -> Reply:
         reply = self._work()
@@ -78,11 +102,23 @@ class Exchange:
         return True
 
     def send(self, reply: Reply) -> None:
+        if reply.events:
+            if self.send_events(reply, reply.events):
+                self.raw(b"0\r\n\r\n")
+            return
         payload = reply.payload()
         self.raw(self.head(reply, {"Content-Length": str(len(payload))}) + payload)
 
+    def send_events(self, reply: Reply, events: list[bytes]) -> bool:
+        """The head and these events as chunks, without the end; False once the caller is gone or we stop."""
+        if not self.raw(self.head(reply, {"Transfer-Encoding": "chunked"})):
+            return False
+        return all(self.sleep(reply.pause_s) and self.raw(chunk(event)) for event in events)
+
     def head(self, reply: Reply, extra: Mapping[str, str] | None = None) -> bytes:
         kind = {} if isinstance(reply.body, bytes) else {"Content-Type": "application/json"}
+        if reply.events:
+            kind = {"Content-Type": "text/event-stream; charset=utf-8"}
         lines = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Status')}"]
         lines += [f"{name}: {value}" for name, value in {**kind, **reply.headers, **(extra or {})}.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -96,3 +132,7 @@ class Exchange:
                 self._handler.connection.close()
             else:
                 self._handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

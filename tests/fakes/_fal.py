@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes import _pictures
+from tests.fakes import _fal_edits, _pictures
 from tests.fakes._exchange import Reply, Seen
 
 _PRESETS = {
@@ -37,6 +38,7 @@ class Model:
     formats: tuple[str, ...] = ("jpeg", "png")
     most: int = 4
     flux: bool = False
+    edits: _fal_edits.Rules | None = None
 
 
 _NEWEST = Model(
@@ -48,7 +50,9 @@ _NEWEST = Model(
 _OLD = Model(
     sizes=("auto", *_OLD_SIZES), qualities=("auto", *_THREE), backgrounds=_BACKGROUNDS, formats=("png", "jpeg", "webp")
 )
-MODELS = {
+_OLD_EDIT = _fal_edits.Rules(fidelities=("high", "low"))
+_NEW_EDIT = _fal_edits.Rules(mask_field="mask_url")
+GENERATING = {
     "fal-ai/gpt-image-1/text-to-image": _OLD,
     "fal-ai/gpt-image-1-mini": _OLD,
     "fal-ai/gpt-image-1.5": Model(
@@ -65,6 +69,20 @@ MODELS = {
     "fal-ai/flux-pro/v1.1": Model(flux=True),
     "fal-ai/flux-2-pro": Model(flux=True, most=1),
 }
+EDITING = {
+    "fal-ai/gpt-image-1/edit-image": dataclasses.replace(_OLD, edits=_OLD_EDIT),
+    "fal-ai/gpt-image-1-mini/edit": dataclasses.replace(_OLD, edits=_fal_edits.Rules()),
+    "fal-ai/gpt-image-1.5/edit": dataclasses.replace(
+        GENERATING["fal-ai/gpt-image-1.5"],
+        sizes=("auto", *_OLD_SIZES),
+        edits=dataclasses.replace(_OLD_EDIT, mask_field="mask_image_url"),
+    ),
+    "openai/gpt-image-2/edit": dataclasses.replace(GENERATING["openai/gpt-image-2"], edits=_NEW_EDIT),
+    "openai/gpt-image-2.5/flare/edit": dataclasses.replace(_NEWEST, edits=_NEW_EDIT),
+    "openai/gpt-image-2.5/sunburst/edit": dataclasses.replace(_NEWEST, edits=_NEW_EDIT),
+    "fal-ai/flux-pro/kontext": Model(flux=True, edits=_fal_edits.Rules(field="image_url")),
+}
+MODELS = GENERATING | EDITING
 
 
 class Refused(Exception):
@@ -304,6 +322,11 @@ def _check(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
             raise field_error(name, f"Input should be {', '.join(allowed)}", "literal_error", value)
         found[name] = value
     found["pixels"] = _pixels(model, asked.get("image_size"))
+    if model.edits is not None:
+        try:
+            _fal_edits.check(model.edits, asked)
+        except _fal_edits.Wrong as wrong:
+            raise field_error(wrong.field, wrong.message, wrong.kind, None) from wrong
     return found
 
 

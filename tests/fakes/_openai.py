@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes import _pictures
+from tests.fakes import _openai_events, _pictures
 from tests.fakes._exchange import Reply, Seen
 
 OLD_FAMILY = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-1.5-2025-12-16", "chatgpt-image-latest")
@@ -35,7 +35,7 @@ _ENUMS = {
     "output_format": ("png", "jpeg", "webp"),
     "moderation": ("auto", "low"),
 }
-_KNOWN = {
+KNOWN = {
     "prompt",
     "model",
     "n",
@@ -88,8 +88,8 @@ def generate(seen: Seen, *, key: str, retired: frozenset[str], at_least_bytes: i
         authenticate(seen, key=key)
         asked = _check(seen, retired)
     except Refused as refused:
-        return _headed(refused.reply)
-    return _headed(_draw(asked, at_least_bytes))
+        return headed(refused.reply)
+    return headed(draw(asked, at_least_bytes))
 
 
 def models(seen: Seen, *, key: str, retired: frozenset[str]) -> Reply:
@@ -99,19 +99,20 @@ def models(seen: Seen, *, key: str, retired: frozenset[str]) -> Reply:
         served = [name for name in MODELS if name not in retired]
         wanted = seen.path.partition("/models")[2].strip("/")
         if not wanted:
-            return _headed(Reply(200, {"object": "list", "data": [_model(name) for name in served]}))
+            return headed(Reply(200, {"object": "list", "data": [_model(name) for name in served]}))
         if wanted not in served:
             raise Refused(404, f"The model '{wanted}' does not exist.", param="model", code="model_not_found")
-        return _headed(Reply(200, _model(wanted)))
+        return headed(Reply(200, _model(wanted)))
     except Refused as refused:
-        return _headed(refused.reply)
+        return headed(refused.reply)
 
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1_745_000_000, "owned_by": "system", "shutdown_date": None}
 
 
-def _headed(reply: Reply) -> Reply:
+def headed(reply: Reply) -> Reply:
+    """With the headers that every answer has."""
     reply.headers.update({"x-request-id": f"req_{uuid.uuid4().hex}", "openai-version": "2020-10-01"})
     return reply
 
@@ -123,14 +124,19 @@ def _check(seen: Seen, retired: frozenset[str]) -> dict[str, Any]:
     if not isinstance(seen.json, dict):
         raise Refused(400, "We could not parse the JSON body of your request.")
     body = {name: value for name, value in seen.json.items() if value is not None or name == "user"}
+    return settled(body, retired, known=KNOWN)
+
+
+def settled(body: dict[str, Any], retired: frozenset[str], *, known: set[str]) -> dict[str, Any]:
+    """What generations and edits have in common, with defaults filled in."""
     model = _model_of(body, retired)
     for name in body:
-        if name not in _KNOWN:
+        if name not in known:
             raise Refused(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
     _check_texts(body)
     _check_numbers(body)
     for name, allowed in {**_ENUMS, "quality": _qualities(model)}.items():
-        if body.setdefault(name, allowed[0]) not in allowed:
+        if name in known and body.setdefault(name, allowed[0]) not in allowed:
             raise _invalid(name, body[name], f"Supported values are: {', '.join(allowed)}.")
     if body["background"] == "transparent" and body["output_format"] == "jpeg":
         raise Refused(400, "Transparent background needs png or webp.", param="background", code="invalid_value")
@@ -169,8 +175,10 @@ def _check_numbers(body: dict[str, Any]) -> None:
         value = body.get(name, low)
         if type(value) is not int or not low <= value <= high:
             raise _invalid(name, value, f"Expected a whole number from {low} to {high}.")
-    if body.get("stream", False) is not False:
-        raise _invalid("stream", body["stream"], "This server does not stream.")
+    if type(body.get("stream", False)) is not bool:
+        raise _invalid("stream", body["stream"], "Expected true or false.")
+    if body.get("partial_images") and not body.get("stream"):
+        raise _invalid("partial_images", body["partial_images"], "It needs 'stream'.")
 
 
 def _qualities(model: str) -> tuple[str, ...]:
@@ -209,7 +217,10 @@ def output_tokens(model: str, quality: str, size: str) -> int:
     return math.ceil(factor * short * (2_000_000 + width * height) / 4_000_000)
 
 
-def _draw(asked: Mapping[str, Any], at_least_bytes: int) -> Reply:
+def draw(
+    asked: Mapping[str, Any], at_least_bytes: int, *, kind: str = "image_generation", image_tokens: int = 0
+) -> Reply:
+    """The answer, and its events where they were asked for."""
     quality = "high" if asked["quality"] == "auto" else asked["quality"]
     background = "transparent" if asked["background"] == "transparent" else "opaque"
     width, height = (int(part) for part in asked["size"].split("x"))
@@ -225,10 +236,10 @@ def _draw(asked: Mapping[str, Any], at_least_bytes: int) -> Reply:
         for number in range(n)
     ]
     usage = {
-        "input_tokens": read,
+        "input_tokens": read + image_tokens,
         "output_tokens": written,
-        "total_tokens": read + written,
-        "input_tokens_details": {"text_tokens": read, "image_tokens": 0},
+        "total_tokens": read + image_tokens + written,
+        "input_tokens_details": {"text_tokens": read, "image_tokens": image_tokens},
         "output_tokens_details": {"image_tokens": written, "text_tokens": 0},
     }
     body = {
@@ -240,4 +251,7 @@ def _draw(asked: Mapping[str, Any], at_least_bytes: int) -> Reply:
         "data": data,
         "usage": usage,
     }
-    return Reply(200, body, {"openai-processing-ms": "12"}, pictures=n)
+    reply = Reply(200, body, {"openai-processing-ms": "12"}, pictures=n)
+    if asked.get("stream"):
+        reply.events = _openai_events.write(body, kind=kind, partials=asked.get("partial_images", 0))
+    return reply

@@ -265,6 +265,18 @@ def interim(code: int = 103) -> Behaviour:
     return play
 
 
+def chunked(body: bytes | None = None) -> Behaviour:
+    """The honest answer, or this body in its place, without a declared length."""
+
+    def play(exchange: Exchange) -> None:
+        reply = exchange.answer()
+        payload = reply.payload() if body is None else body
+        exchange.raw(exchange.head(reply, {"Transfer-Encoding": "chunked"}))
+        exchange.raw(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload))
+
+    return play
+
+
 def both_lengths() -> Behaviour:
     """A chunked body that also declares a length."""
 

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers like OpenAI and fal, strictly by their rules, and misbehaves on request.
+"""A real HTTP server that answers like the providers, strictly by their rules, and misbehaves on request.
 
 In a test: `with ProviderFake() as fake: ... fake.openai_url`. As a process: `python -m tests.fakes.providers --port N`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import signal
 import socket
 import socketserver
@@ -15,21 +16,42 @@ import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import orjson
 
-from tests.fakes import _fal, _openai, misbehaviour
-from tests.fakes._exchange import Exchange, Reply, Seen
+from tests.fakes import _fal, _forms, _google, _local, _openai, _openai_edits, _replicate, _together, _xai, misbehaviour
+from tests.fakes._exchange import Exchange, Part, Reply, Seen
 from tests.fakes.misbehaviour import Behaviour
 
 OPENAI_KEY = "sk-test-openai-0123456789abcdef"
 FAL_KEY = "fal-id-0123:fal-secret-4567"
+GEMINI_KEY = "AIzaTestGemini0123456789abcdef"
+REPLICATE_TOKEN = "r8_TestReplicate0123456789abcdef"
+XAI_KEY = "xai-TestXai0123456789abcdef"
+TOGETHER_KEY = "tgp_v1_TestTogether0123456789abcdef"
 
 # The routes that make pictures; a behaviour without a route is played on these.
-CREATING = frozenset({"openai", "run", "submit"})
+CREATING = frozenset({"openai", "edits", "run", "submit"})
 _REMEMBERED = 20_000
+# Of requests with pictures in them so many are remembered whole, later ones without their contents.
+_LARGE_BYTES, _LARGE_REMEMBERED = 64 * 1024, 200
 _MAX_BODY_BYTES = 64 * 1024 * 1024
+
+
+class Service(Protocol):
+    """One more provider, served under its own prefix. Its routes' names are its own; `creating` ones make pictures."""
+
+    base: str
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def creating(self) -> frozenset[str]: ...
+    def route(self, method: str, path: str) -> str: ...
+    def work(self, seen: Seen) -> Reply: ...
+    def billed(self) -> int: ...
+    def reset(self) -> None: ...
 
 
 class ProviderFake:
@@ -53,10 +75,20 @@ class ProviderFake:
         self._lock = threading.Lock()
         self._scripts: dict[str | None, collections.deque[Behaviour]] = collections.defaultdict(collections.deque)
         self._standing: dict[str | None, Behaviour] = {}
-        self._calls, self._billed = 0, 0
+        self._calls, self._billed, self._large = 0, 0, 0
         self._requests: collections.deque[Seen] = collections.deque(maxlen=_REMEMBERED)
         self.stopping = threading.Event()
         self.fal = _fal.Service(key=fal_key, delay_s=delay_s, queue_s=queue_s)
+        self.google = _google.Service(key=GEMINI_KEY)
+        self.replicate = _replicate.Service(
+            key=REPLICATE_TOKEN, stopping=self.stopping, queue_s=queue_s, delay_s=delay_s
+        )
+        self.xai, self.together, self.local = (
+            _xai.Service(key=XAI_KEY),
+            _together.Service(key=TOGETHER_KEY),
+            _local.Service(),
+        )
+        self.services: tuple[Service, ...] = (self.google, self.replicate, self.xai, self.together, self.local)
         self.connections = 0  # how many were ever opened
 
     # Life
@@ -64,6 +96,8 @@ class ProviderFake:
     def start(self) -> Self:
         self._server = _Server(("127.0.0.1", self._port), self)
         self.fal.base = self.url
+        for service in self.services:
+            service.base = self.url
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake", daemon=True)
         self._thread.start()
         return self
@@ -97,6 +131,26 @@ class ProviderFake:
     def fal_queue_url(self) -> str:
         return f"{self.url}/fal/queue"
 
+    @property
+    def google_url(self) -> str:
+        return f"{self.url}/google/v1beta"
+
+    @property
+    def replicate_url(self) -> str:
+        return f"{self.url}/replicate/v1"
+
+    @property
+    def xai_url(self) -> str:
+        return f"{self.url}/xai/v1"
+
+    @property
+    def together_url(self) -> str:
+        return f"{self.url}/together/v1"
+
+    @property
+    def local_url(self) -> str:
+        return f"{self.url}/local/v1"
+
     # What it saw
 
     @property
@@ -107,7 +161,7 @@ class ProviderFake:
     @property
     def billed(self) -> int:
         with self._lock:
-            return self._billed + self.fal.billed()
+            return self._billed + self.fal.billed() + sum(service.billed() for service in self.services)
 
     @property
     def requests(self) -> list[Seen]:
@@ -118,12 +172,14 @@ class ProviderFake:
         """Forget counts, scripts, jobs and files, as if just started; connections are ended."""
         self._server.close_all()
         with self._lock:
-            self._calls = self._billed = self.connections = 0
+            self._calls = self._billed = self._large = self.connections = 0
             self._requests.clear()
             self._scripts.clear()
             self._standing.clear()
             self.fal.jobs.clear()
             self.fal.files.clear()
+            for service in self.services:
+                service.reset()
 
     # What it is told
 
@@ -142,6 +198,13 @@ class ProviderFake:
 
     # One request
 
+    def route(self, method: str, path: str) -> str:
+        """The name of what is asked for; "unknown" for anything a provider does not serve."""
+        for service in self.services:
+            if path.startswith(service.prefix):
+                return service.route(method, path)
+        return _route(method, path)
+
     def serve(self, handler: BaseHTTPRequestHandler, seen: Seen) -> None:
         behaviour = self._note(seen)
         work = self._work(seen)
@@ -149,10 +212,10 @@ class ProviderFake:
         behaviour(exchange)
 
     def _note(self, seen: Seen) -> Behaviour:
-        creating = seen.route in CREATING
+        creating = seen.route in CREATING or any(seen.route in service.creating for service in self.services)
         with self._lock:
             self._calls += creating
-            self._requests.append(seen)
+            self._remember(seen)
             for name in (seen.route, None) if creating else (seen.route,):
                 if self._scripts[name]:
                     return self._scripts[name].popleft()
@@ -160,6 +223,13 @@ class ProviderFake:
                 if name in self._standing:
                     return self._standing[name]
         return misbehaviour.honest()
+
+    def _remember(self, seen: Seen) -> None:
+        if int(seen.headers.get("content-length") or 0) > _LARGE_BYTES:
+            self._large += 1
+            if self._large > _LARGE_REMEMBERED:
+                seen = dataclasses.replace(seen, json=None, parts=())
+        self._requests.append(seen)
 
     def _bill(self, pictures: int) -> None:
         with self._lock:
@@ -169,7 +239,9 @@ class ProviderFake:
         def slow(work: Callable[[], Reply]) -> Callable[[], Reply]:
             def run() -> Reply:
                 reply = work()
-                if reply.pictures:
+                if reply.events:
+                    reply.pause_s = self.delay_s / len(reply.events)
+                elif reply.pictures:
                     self.stopping.wait(self.delay_s)
                 return reply
 
@@ -181,6 +253,12 @@ class ProviderFake:
                     seen, key=self.openai_key, retired=self._retired, at_least_bytes=self._picture_bytes
                 )
             )
+        if seen.route == "edits":
+            return slow(
+                lambda: _openai_edits.edit(
+                    seen, key=self.openai_key, retired=self._retired, at_least_bytes=self._picture_bytes
+                )
+            )
         if seen.route == "models":
             return lambda: _openai.models(seen, key=self.openai_key, retired=self._retired)
         if seen.route == "run":
@@ -189,13 +267,17 @@ class ProviderFake:
         verbs |= {"cancel": self.fal.cancel, "file": self.fal.file}
         if seen.route in verbs:
             return lambda: verbs[seen.route](seen)
+        found = [service for service in self.services if seen.path.startswith(service.prefix)]
+        if found and seen.route != "unknown":
+            return slow(lambda: found[0].work(seen))
         return lambda: Reply(404, {"detail": "Not Found", "error": {"message": "Unknown route.", "code": None}})
 
 
 def _route(method: str, path: str) -> str:
-    """The name of what is asked for; "unknown" for anything a provider does not serve."""
     if method == "POST" and path == "/v1/images/generations":
         return "openai"
+    if method == "POST" and path == "/v1/images/edits":
+        return "edits"
     if method == "GET" and path.startswith("/v1/models"):
         return "models"
     if path.startswith("/fal/run/"):
@@ -226,9 +308,14 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(size_bytes)
         with contextlib.suppress(orjson.JSONDecodeError):
             body = orjson.loads(data)
+        parts: tuple[Part, ...] = ()
+        kind = self.headers.get("Content-Type", "")
+        if kind.startswith("multipart/form-data"):
+            with contextlib.suppress(_forms.Malformed):
+                parts = _forms.read(kind, data)
         path = self.path.partition("?")[0]
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(_route(self.command, path), self.command, path, headers, body)
+        seen = Seen(self.server.fake.route(self.command, path), self.command, path, headers, body, parts)
         self.server.fake.serve(self, seen)
 
     do_GET = do_PUT = do_POST
@@ -297,6 +384,10 @@ def main() -> None:
         print(f"OPENAI_BASE_URL={fake.openai_url}", flush=True)
         print(f"FAL_RUN_URL={fake.fal_run_url}", flush=True)
         print(f"FAL_QUEUE_URL={fake.fal_queue_url}", flush=True)
+        print(f"GEMINI_BASE_URL={fake.google_url}", flush=True)
+        print(f"REPLICATE_BASE_URL={fake.replicate_url}", flush=True)
+        print(f"XAI_BASE_URL={fake.xai_url}", flush=True)
+        print(f"TOGETHER_BASE_URL={fake.together_url}", flush=True)
         done.wait()
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from PIL import Image
+
 from imagesapi.providers.base import Call
-from imagesapi.values import Capabilities, Connection, Fitted, Offer
-from tests.fakes.providers import ProviderFake
+from imagesapi.values import Capabilities, Connection, Fitted, InputImage, Offer, Partial
+from tests.fakes.providers import GEMINI_KEY, REPLICATE_TOKEN, ProviderFake
 
 OLD_SIZES = ("auto", "1024x1024", "1536x1024", "1024x1536")
 
@@ -22,11 +26,15 @@ def settings_of(fake: ProviderFake, **changed: str) -> dict[str, str]:
         "FAL_RUN_URL": fake.fal_run_url,
         "FAL_QUEUE_URL": fake.fal_queue_url,
         "FAL_MODE": "run",
+        "GEMINI_API_KEY": GEMINI_KEY,
+        "GEMINI_BASE_URL": fake.google_url,
+        "REPLICATE_API_TOKEN": REPLICATE_TOKEN,
+        "REPLICATE_BASE_URL": fake.replicate_url,
         **changed,
     }
 
 
-def offer(provider: str, wire_id: str, settings: Mapping[str, str], **able: Any) -> Offer:
+def offer(provider: str, wire_id: str, settings: Mapping[str, str], *, edit_wire_id: str = "", **able: Any) -> Offer:
     abilities = {
         "max_n": 10 if provider == "openai" else 4,
         "prompt_max_chars": 32_000,
@@ -43,7 +51,7 @@ def offer(provider: str, wire_id: str, settings: Mapping[str, str], **able: Any)
         provider_name=provider,
         adapter=provider,
         wire_id=wire_id,
-        edit_wire_id="",
+        edit_wire_id=edit_wire_id,
         capabilities=Capabilities(**abilities),
         prices=(),
         pricing={},
@@ -67,6 +75,16 @@ def fitted(**changed: Any) -> Fitted:
     return Fitted(**{**values, **changed})
 
 
+def picture(
+    size: tuple[int, int] = (64, 48), *, kind: str = "png", colour: tuple[int, ...] = (200, 60, 60)
+) -> InputImage:
+    """An input picture of one colour; four parts of colour make a transparent one."""
+    file = io.BytesIO()
+    Image.new("RGBA" if len(colour) == 4 else "RGB", size, colour).save(file, kind.upper())
+    data = file.getvalue()
+    return InputImage(f"image/{kind}", *size, hashlib.sha256(data).hexdigest(), data=data)
+
+
 def call(
     adapter: ModuleType,
     to: Offer,
@@ -74,6 +92,8 @@ def call(
     within_s: float = 5.0,
     remember: Callable[[dict[str, Any]], None] | None = None,
     body: Mapping[str, Any] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    on_partial: Callable[[Partial], None] | None = None,
     **changed: Any,
 ) -> Call:
     wanted = fitted(**changed)
@@ -84,4 +104,6 @@ def call(
         deadline=time.monotonic() + within_s,
         generation_id="gen-1",
         remember=remember or (lambda reference: None),
+        cancelled=cancelled or (lambda: False),
+        on_partial=on_partial,
     )

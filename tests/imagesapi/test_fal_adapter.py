@@ -12,7 +12,7 @@ import pybase64
 import pytest
 from PIL import Image
 
-from imagesapi.providers import fal
+from imagesapi.providers import _fal_answers, fal
 from imagesapi.providers.base import (
     BadAnswer,
     Blocked,
@@ -414,11 +414,12 @@ def test_it_fetches_from_nowhere_else(fake: ProviderFake, address: str) -> None:
 def test_fals_own_file_hosts_are_allowed_and_its_run_host_is_not() -> None:
     public = {"FAL_KEY": "k", "FAL_RUN_URL": "https://fal.run", "FAL_QUEUE_URL": "https://queue.fal.run"}
     allowed = {
-        address: fal._may_fetch(address, public)
+        address: _fal_answers._may_fetch(public)(address)
         for address in ("https://fal.media/a", "https://v3b.fal.media/files/b/x.png?sig=1", "https://fal.run/a")
     }
     assert list(allowed.values()) == [True, True, False]
     own = {**public, "FAL_RUN_URL": "https://images.example:444/fal"}
-    assert fal._may_fetch("https://images.example:444/x.png", own)
-    assert not fal._may_fetch("http://images.example:444/x.png", own)
-    assert not fal._may_fetch("http://images.example/x.png", {**public, "FAL_RUN_URL": "http://images.example"})
+    assert _fal_answers._may_fetch(own)("https://images.example:444/x.png")
+    assert not _fal_answers._may_fetch(own)("http://images.example:444/x.png")
+    plain = {**public, "FAL_RUN_URL": "http://images.example"}
+    assert not _fal_answers._may_fetch(plain)("http://images.example/x.png")

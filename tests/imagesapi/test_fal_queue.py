@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from imagesapi.providers import fal
-from imagesapi.providers.base import BadAnswer, Blocked, ProviderError, TimedOut, Unavailable
+from imagesapi.providers.base import BadAnswer, Blocked, Cancelled, ProviderError, TimedOut, Unavailable
 from imagesapi.values import Answer, Offer
 from tests.fakes import misbehaviour
 from tests.fakes.providers import ProviderFake
@@ -149,6 +149,58 @@ def test_a_runners_failure_is_not_polled_again(fake: ProviderFake) -> None:
     body = {"detail": "runner died", "error_type": "runner_disconnected"}
     fake.script(misbehaviour.status(503, body), on="result")
     assert isinstance(failure(fake), Unavailable)
+
+
+# Cancelling by the caller
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """A caller who has had enough after a while."""
+    enough_at = time.monotonic() + seconds
+    return lambda: time.monotonic() >= enough_at
+
+
+def test_a_waiting_job_is_cancelled_upstream_when_its_caller_cancels() -> None:
+    with ProviderFake(queue_s=30) as fake:
+        begun = time.monotonic()
+        error = failure(fake, within_s=20, cancelled=after(0.3))
+        assert isinstance(error, Cancelled)
+        assert not error.possibly_billed and not error.may_fail_over
+        assert time.monotonic() - begun < 1.5
+        assert sum(seen.route == "cancel" for seen in fake.requests) == 1
+        assert fake.billed == 0
+
+
+def test_a_running_job_that_goes_on_after_the_cancel_is_delivered() -> None:
+    with ProviderFake(delay_s=1.0) as fake:
+        assert len(run(fake, within_s=20, cancelled=after(0.2)).pictures) == 1
+        assert sum(seen.route == "cancel" for seen in fake.requests) == 1
+        assert fake.billed == 1
+
+
+def test_a_cancel_that_does_not_get_through_is_tried_again() -> None:
+    with ProviderFake(queue_s=30) as fake:
+        fake.script(misbehaviour.html(502), misbehaviour.drop(), on="cancel")
+        assert isinstance(failure(fake, within_s=20, cancelled=after(0)), Cancelled)
+        assert sum(seen.route == "cancel" for seen in fake.requests) == 3
+
+
+def test_a_job_that_the_queue_forgot_after_the_cancel_is_cancelled(fake: ProviderFake) -> None:
+    gone = misbehaviour.status(404, {"detail": "Request not found"})
+    fake.script(misbehaviour.status(202, {"status": "CANCELLATION_REQUESTED"}), on="cancel")
+    fake.behave(gone, on="status")
+    assert isinstance(failure(fake, cancelled=after(0)), Cancelled)
+
+
+def test_a_job_that_was_done_before_the_cancel_is_delivered_or_told_as_it_ended(fake: ProviderFake) -> None:
+    assert len(run(fake, cancelled=after(0)).pictures) == 1
+    fake.script(misbehaviour.blocked(), on="result")
+    assert isinstance(failure(fake, cancelled=after(0)), Blocked)
+
+
+def test_a_cancelled_job_that_never_ends_is_unknown_at_the_deadline() -> None:
+    with ProviderFake(delay_s=30) as fake:
+        assert isinstance(failure(fake, within_s=1.0, cancelled=after(0)), TimedOut)
 
 
 # Resuming
