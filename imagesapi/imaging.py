@@ -1,16 +1,26 @@
-"""What bytes are (type and dimensions, read from the head alone), and conversion where a caller asked for it."""
+"""What bytes are: type and dimensions, read from the head alone; nothing is ever decoded here."""
 
 from __future__ import annotations
 
-import io
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import PIL.Image
-
-CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
-EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
-_MAX_PIXELS = 40_000_000
+CONTENT_TYPES = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "avif": "image/avif",
+}
+EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "image/avif": "avif",
+}
+MAX_PIXELS = 40_000_000
 
 
 class NotAnImage(ValueError):
@@ -26,26 +36,53 @@ class Facts:
     height_px: int
 
 
-def identify(data: bytes) -> Facts:
-    """Type and dimensions from the head; nothing is decoded. Raises NotAnImage."""
+def kind(data: bytes) -> str | None:
+    """The sort of picture that the first bytes announce, a key of CONTENT_TYPES, or None."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpeg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
+    if data[4:8] == b"ftyp" and _is_avif(data):
+        return "avif"
+    return None
+
+
+def look(data: bytes) -> Facts:
+    """Type and dimensions from the head, however large. Raises NotAnImage."""
+    found = kind(data)
+    if found is None:
+        raise NotAnImage("these bytes are no PNG, JPEG, WebP, GIF or AVIF")
     try:
-        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-            return _facts("image/png", *struct.unpack(">II", data[16:24]))
-        if data[:3] == b"\xff\xd8\xff":
-            return _facts("image/jpeg", *_jpeg_dimensions(data))
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _facts("image/webp", *_webp_dimensions(data))
-        if data[:6] in (b"GIF87a", b"GIF89a"):
-            return _facts("image/gif", *struct.unpack("<HH", data[6:10]))
+        width_px, height_px = _DIMENSIONS[found](data)
     except (struct.error, IndexError) as error:
         raise NotAnImage("the picture ends in the middle of its head") from error
-    raise NotAnImage("these bytes are no PNG, JPEG, WebP or GIF")
+    if not width_px * height_px:
+        raise NotAnImage("the picture has no pixels")
+    return Facts(content_type=CONTENT_TYPES[found], width_px=width_px, height_px=height_px)
 
 
-def _facts(content_type: str, width_px: int, height_px: int) -> Facts:
-    if not 0 < width_px * height_px <= _MAX_PIXELS:
-        raise NotAnImage(f"a picture of {width_px}x{height_px} pixels is not taken")
-    return Facts(content_type=content_type, width_px=width_px, height_px=height_px)
+def identify(data: bytes) -> Facts:
+    """As `look`, for pictures of a size that we take from providers. Raises NotAnImage."""
+    facts = look(data)
+    if facts.width_px * facts.height_px > MAX_PIXELS:
+        raise NotAnImage(f"a picture of {facts.width_px}x{facts.height_px} pixels is not taken")
+    return facts
+
+
+def _png_dimensions(data: bytes) -> tuple[int, int]:
+    if data[12:16] != b"IHDR":
+        raise NotAnImage("a PNG without its head")
+    width_px, height_px = struct.unpack(">II", data[16:24])
+    return width_px, height_px
+
+
+def _gif_dimensions(data: bytes) -> tuple[int, int]:
+    width_px, height_px = struct.unpack("<HH", data[6:10])
+    return width_px, height_px
 
 
 def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
@@ -70,33 +107,57 @@ def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
 
 
 def _webp_dimensions(data: bytes) -> tuple[int, int]:
-    kind = data[12:16]
-    if kind == b"VP8X":
+    chunk = data[12:16]
+    if chunk == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L" and data[20] == 0x2F:
+    if chunk == b"VP8L" and data[20] == 0x2F:
         (bits,) = struct.unpack("<I", data[21:25])
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
+    if chunk == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         return width & 0x3FFF, height & 0x3FFF
     raise NotAnImage("a WebP without a picture")
 
 
-def convert(data: bytes, *, to: str, compression: int | None) -> bytes:
-    """Re-encode a picture as png, jpeg or webp; `compression` is OpenAI's 0 to 100. Raises NotAnImage."""
-    try:
-        with PIL.Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
-            picture.load()
-            out = io.BytesIO()
-            if to == "jpeg" and picture.mode != "RGB":
-                ground = PIL.Image.new("RGB", picture.size, "white")
-                rgba = picture.convert("RGBA")
-                ground.paste(rgba, mask=rgba.getchannel("A"))
-                ground.save(out, "JPEG", quality=compression if compression is not None else 95)
-            elif to == "png":
-                picture.save(out, "PNG")
-            else:
-                picture.save(out, to.upper(), quality=compression if compression is not None else 95)
-            return out.getvalue()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise NotAnImage("the picture could not be decoded") from error
+def _is_avif(data: bytes) -> bool:
+    """Its own brand, or among those it is compatible with."""
+    end = min(int.from_bytes(data[:4]), 256)
+    brands = {data[at : at + 4] for at in (8, *range(16, end, 4))}
+    return bool(brands & {b"avif", b"avis"})
+
+
+def _avif_dimensions(data: bytes) -> tuple[int, int]:
+    """The largest extent that is told: beside the whole picture there may be those of its tiles and of its alpha."""
+    found = (0, 0)
+    for start, end in _boxes(data, b"meta", 0, len(data)):
+        for inside in _boxes(data, b"iprp", start + 4, end):
+            for properties in _boxes(data, b"ipco", *inside):
+                for at, _ in _boxes(data, b"ispe", *properties):
+                    width_px, height_px = struct.unpack(">II", data[at + 4 : at + 12])
+                    found = max(found, (width_px, height_px), key=lambda pixels: pixels[0] * pixels[1])
+    if found == (0, 0):
+        raise NotAnImage("an AVIF without a picture")
+    return found
+
+
+def _boxes(data: bytes, name: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where the contents of the boxes of this name start and end, among those that follow each other here."""
+    while start + 8 <= end:
+        size, head = int.from_bytes(data[start : start + 4]), 8
+        if size == 1:
+            size, head = int.from_bytes(data[start + 8 : start + 16]), 16
+        stop = end if size == 0 else start + size
+        if stop < start + head or stop > end:
+            return
+        if data[start + 4 : start + 8] == name:
+            yield start + head, stop
+        start = stop
+
+
+_DIMENSIONS: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "png": _png_dimensions,
+    "jpeg": _jpeg_dimensions,
+    "webp": _webp_dimensions,
+    "gif": _gif_dimensions,
+    "avif": _avif_dimensions,
+}

@@ -4,120 +4,151 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from core import api, errors, money
+from core import errors
+from imagesapi import parameters
+from imagesapi.parameters import SIZE
 from imagesapi.values import ImageRequest
 
+__all__ = ["EDIT", "GENERATION", "SIZE", "VARIATION", "VARIATION_PROMPT", "Context", "edit", "generation", "variation"]
+
+GENERATION, EDIT, VARIATION = "images/generations", "images/edits", "images/variations"
 N_MAX = 10
+PARTIAL_IMAGES_MAX = 3
 PROMPT_MAX_CHARS = 32_000
-SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
-_WORD = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
-_MODEL = re.compile(r"[\w./:@-]{1,200}", re.ASCII)
+OUTPUT_FORMATS = ("png", "jpeg", "webp", "avif", "gif")
+STREAMED_FORMATS = ("png", "jpeg", "webp")
+RESOLUTIONS = ("1K", "2K", "4K")
+# OpenAI's own models for variations are gone; its advice is an edit with a prompt, and this is the one we send.
+VARIATION_PROMPT = (
+    "Create a variation of this image: keep its subject, composition, style and colours, and change the details, so "
+    "that it looks like another picture from the same series."
+)
 _RESPONSE_FORMATS = ("url", "b64_json")
 _BACKGROUNDS = ("auto", "transparent", "opaque")
-_OUTPUT_FORMATS = ("png", "jpeg", "webp")
+_COMPRESSED = ("jpeg", "webp", "avif")
 _MODERATIONS = ("auto", "low")
-_METADATA_MAX_KEYS = 16
-_METADATA_KEY_MAX_CHARS = 64
-_METADATA_VALUE_MAX_CHARS = 512
+_FIDELITIES = ("low", "high")
+_SCALE_FACTOR_MAX = 8
 _USER_MAX_CHARS = 512
+_MODEL = re.compile(r"[\w./:@-]{1,200}", re.ASCII)
 _EXTRAS_MAX = 32
-# What belongs to edits: refused here with the way to go, not ignored.
-_EDIT_ONLY = ("image", "images", "image[]", "mask", "markup", "input_fidelity")
-_LOOKS = ("size", "quality", "background", "output_format", "moderation", "style")
+# What belongs to edits: refused on generations with the way to go, not ignored.
+EDIT_ONLY = ("image", "images", "image[]", "image_url", "mask", "markup", "input_fidelity", "scale_factor")
 _KNOWN = frozenset(
     (
         *("prompt", "model", "n", "output_compression", "response_format", "user", "safety_identifier", "metadata"),
-        *("max_cost", "strict", "stream", "partial_images", "dryRun"),
-        *_LOOKS,
+        *("max_cost", "strict", "stream", "partial_images", "dryRun", "provider", "aspect_ratio", "resolution"),
+        *("size", "quality", "background", "output_format", "moderation", "style"),
+        *EDIT_ONLY,
+    )
+)
+_VARIATION_ALLOWED = frozenset(
+    (
+        *("model", "n", "size", "response_format", "user", "safety_identifier", "metadata", "max_cost", "strict"),
+        *("dryRun", "image", "provider", "output_format", "quality"),
     )
 )
 
 
-def generation(
-    body: Mapping[str, Any], *, default_model: str, dry_run: bool, max_cost_header: str | None, size_bytes: int
-) -> ImageRequest:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What belongs to a request beside its body."""
+
+    default_model: str
+    dry_run: bool = False
+    max_cost_header: str | None = None
+    size_bytes: int = 0
+
+
+def generation(body: Mapping[str, Any], context: Context) -> ImageRequest:
     """A request to `images/generations`. `null` means absent. Raises errors.InvalidRequest and its kinds."""
-    _refuse_unstorable(body)
-    asked = {name: value for name, value in body.items() if value is not None}
-    for name in _EDIT_ONLY:
+    asked = _present(body)
+    for name in EDIT_ONLY:
         if name in asked:
             raise errors.InvalidRequest(
                 f"'{name}' does not exist on images/generations. To change an image, POST it to images/edits.",
                 param=name,
                 code="unknown_parameter",
             )
-    _no_streaming(asked)
+    return ImageRequest(operation="generation", prompt=_prompt(asked), **_common(asked, context, GENERATION))
+
+
+def edit(body: Mapping[str, Any], context: Context) -> ImageRequest:
+    """A request to `images/edits`, still without its pictures: the fields beside them."""
+    asked = _present(body)
+    scale_factor = None
+    if "scale_factor" in asked:
+        scale_factor = parameters.integer(asked, "scale_factor", lowest=2, highest=_SCALE_FACTOR_MAX, default=2)
+    return ImageRequest(
+        operation="edit",
+        prompt=_prompt(asked) if scale_factor is None or "prompt" in asked else "",
+        input_fidelity=parameters.choice(asked, "input_fidelity", _FIDELITIES),
+        scale_factor=scale_factor,
+        **_common(asked, context, EDIT),
+    )
+
+
+def variation(body: Mapping[str, Any], context: Context) -> ImageRequest:
+    """A request to `images/variations`: an edit with a prompt of ours, on a model that can edit."""
+    asked = _present(body)
+    for name in asked:
+        if name in _KNOWN and name not in _VARIATION_ALLOWED:
+            raise errors.InvalidRequest(
+                f"'{name}' does not exist on images/variations. To say what to change, POST to images/edits.",
+                param=name,
+                code="unknown_parameter",
+            )
+    return ImageRequest(operation="edit", prompt=VARIATION_PROMPT, **_common(asked, context, VARIATION))
+
+
+def _present(body: Mapping[str, Any]) -> dict[str, Any]:
+    parameters.refuse_unstorable(body)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str, Any]:
+    """What all three routes take."""
     extras = {name: value for name, value in asked.items() if name not in _KNOWN}
     if len(extras) > _EXTRAS_MAX:
         raise errors.UnknownParameter(f"There are {len(extras)} parameters this API does not know; remove them.")
-    output_format = _choice(asked, "output_format", _OUTPUT_FORMATS)
-    return ImageRequest(
-        operation="generation",
-        model=_model(asked, default_model),
-        prompt=_prompt(asked),
-        n=_integer(asked, "n", lowest=1, highest=N_MAX, default=1),
-        size=_size(asked),
-        quality=_word(asked, "quality"),
-        background=_choice(asked, "background", _BACKGROUNDS),
-        output_format=output_format,
-        output_compression=_compression(asked, output_format),
-        moderation=_choice(asked, "moderation", _MODERATIONS),
-        style=_word(asked, "style"),
-        response_format=_choice(asked, "response_format", _RESPONSE_FORMATS),
-        user=_text(asked, "user", _USER_MAX_CHARS),
-        safety_identifier=_text(asked, "safety_identifier", _USER_MAX_CHARS),
-        metadata=_metadata(asked),
-        extras=extras,
-        asked=asked,
-        strict=_boolean(asked, "strict"),
-        max_cost_nanos=_max_cost(asked, max_cost_header),
-        dry_run=dry_run or _boolean(asked, "dryRun"),
-        body_size_bytes=size_bytes,
-    )
-
-
-def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
-    return names.get(type(value), "an object")
-
-
-def _wrong_type(name: str, value: object, wanted: str) -> errors.InvalidRequest:
-    return errors.InvalidRequest(
-        f"'{name}' must be {wanted}, and {_kind(value)} was sent.", param=name, code="invalid_type"
-    )
-
-
-def _refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:
-    """PostgreSQL stores no NUL character and nobody writes endless nesting; refuse them wherever they hide."""
-    if level > api.LEVELS_MAX:
-        raise errors.MalformedBody(f"The body is nested deeper than the {api.LEVELS_MAX} levels that are taken.")
-    if isinstance(value, str):
-        if "\x00" in value:
-            raise errors.InvalidRequest("Text must not contain the NUL character.", param=name[:64] or None)
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            _refuse_unstorable(key, name, level)
-            _refuse_unstorable(inner, name or key, level + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _refuse_unstorable(inner, name, level + 1)
-
-
-def _no_streaming(asked: Mapping[str, Any]) -> None:
-    if _boolean(asked, "stream"):
+    output_format = parameters.choice(asked, "output_format", OUTPUT_FORMATS)
+    stream = parameters.boolean(asked, "stream")
+    if stream and output_format not in (None, *STREAMED_FORMATS):
         raise errors.InvalidRequest(
-            "Streaming is not available on this server yet; send the request without 'stream'.",
-            param="stream",
-            code="unsupported_value",
+            f"A stream carries 'output_format' {parameters.words_of(STREAMED_FORMATS)}; ask for {output_format} "
+            "without 'stream'.",
+            param="output_format",
         )
-    if _integer(asked, "partial_images", lowest=0, highest=3, default=0):
-        raise errors.InvalidRequest(
-            "'partial_images' needs 'stream', which is not available on this server yet.",
-            param="partial_images",
-            code="unsupported_value",
-        )
+    partial_images = parameters.integer(asked, "partial_images", lowest=0, highest=PARTIAL_IMAGES_MAX, default=0)
+    return {
+        "model": _model(asked, context.default_model),
+        "n": parameters.integer(asked, "n", lowest=1, highest=N_MAX, default=1),
+        "size": parameters.size(asked),
+        "aspect_ratio": parameters.ratio(asked, "aspect_ratio"),
+        "resolution": parameters.choice(asked, "resolution", RESOLUTIONS),
+        "quality": parameters.word(asked, "quality"),
+        "background": parameters.choice(asked, "background", _BACKGROUNDS),
+        "output_format": output_format,
+        "output_compression": _compression(asked, output_format),
+        "moderation": parameters.choice(asked, "moderation", _MODERATIONS),
+        "style": parameters.word(asked, "style"),
+        "response_format": parameters.choice(asked, "response_format", _RESPONSE_FORMATS),
+        "user": parameters.text(asked, "user", max_chars=_USER_MAX_CHARS),
+        "safety_identifier": parameters.text(asked, "safety_identifier", max_chars=_USER_MAX_CHARS),
+        "metadata": parameters.metadata(asked),
+        "extras": extras,
+        "asked": asked,
+        "strict": parameters.boolean(asked, "strict"),
+        "max_cost_nanos": parameters.max_cost_nanos(asked, context.max_cost_header),
+        "dry_run": context.dry_run or parameters.boolean(asked, "dryRun"),
+        "endpoint": endpoint,
+        "body_size_bytes": context.size_bytes,
+        "stream": stream,
+        "partial_images": partial_images if stream else 0,
+    }
 
 
 def _prompt(asked: Mapping[str, Any]) -> str:
@@ -125,7 +156,7 @@ def _prompt(asked: Mapping[str, Any]) -> str:
     if prompt is None:
         raise errors.MissingParameter("'prompt' is required: a text that says what to draw.", param="prompt")
     if not isinstance(prompt, str):
-        raise _wrong_type("prompt", prompt, "a string")
+        raise parameters.wrong_type("prompt", prompt, "a string")
     if not prompt.strip():
         raise errors.InvalidRequest("'prompt' is empty; say what to draw.", param="prompt")
     if len(prompt) > PROMPT_MAX_CHARS:
@@ -140,7 +171,7 @@ def _prompt(asked: Mapping[str, Any]) -> str:
 def _model(asked: Mapping[str, Any], default: str) -> str:
     model = asked.get("model", default)
     if not isinstance(model, str):
-        raise _wrong_type("model", model, "a string")
+        raise parameters.wrong_type("model", model, "a string")
     if not _MODEL.fullmatch(model):
         raise errors.InvalidRequest(
             "'model' must be a model's name, such as 'gpt-image-1' or 'fal/gpt-image-1'.", param="model"
@@ -148,117 +179,13 @@ def _model(asked: Mapping[str, Any], default: str) -> str:
     return model
 
 
-def _integer(asked: Mapping[str, Any], name: str, *, lowest: int, highest: int, default: int) -> int:
-    value = asked.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(name, value, f"an integer from {lowest} to {highest}")
-    if not lowest <= value <= highest:
-        raise errors.InvalidRequest(f"'{name}' must be from {lowest} to {highest}, and {value} was sent.", param=name)
-    return value
-
-
-def _boolean(asked: Mapping[str, Any], name: str) -> bool:
-    value = asked.get(name, False)
-    if not isinstance(value, bool):
-        raise _wrong_type(name, value, "true or false")
-    return value
-
-
-def _choice(asked: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str | None:
-    value = asked.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _wrong_type(name, value, "a string")
-    if value not in allowed:
-        raise errors.InvalidRequest(
-            f"'{name}' must be one of {_list(allowed)}, and {value[:40]!r} was sent.", param=name
-        )
-    return value
-
-
-def _word(asked: Mapping[str, Any], name: str) -> str | None:
-    """A value whose allowed words depend on the model; only its form is checked here."""
-    value = asked.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _wrong_type(name, value, "a string")
-    if not _WORD.fullmatch(value):
-        raise errors.InvalidRequest(f"'{name}' must be a word such as 'auto'.", param=name)
-    return value
-
-
-def _size(asked: Mapping[str, Any]) -> str | None:
-    size = asked.get("size")
-    if size is None:
-        return None
-    if not isinstance(size, str):
-        raise _wrong_type("size", size, "a string such as '1024x1024' or 'auto'")
-    if size != "auto" and not SIZE.fullmatch(size):
-        raise errors.InvalidRequest(
-            f"'size' must be WIDTHxHEIGHT in pixels, such as '1024x1024', or 'auto', and {size[:40]!r} was sent.",
-            param="size",
-        )
-    return size
-
-
 def _compression(asked: Mapping[str, Any], output_format: str | None) -> int | None:
     if "output_compression" not in asked:
         return None
-    value = _integer(asked, "output_compression", lowest=0, highest=100, default=100)
-    if output_format not in ("jpeg", "webp"):
+    value = parameters.integer(asked, "output_compression", lowest=0, highest=100, default=100)
+    if output_format not in _COMPRESSED:
         raise errors.InvalidRequest(
-            "'output_compression' needs 'output_format' jpeg or webp.", param="output_compression"
+            f"'output_compression' needs 'output_format' {parameters.words_of(_COMPRESSED)}.",
+            param="output_compression",
         )
     return value
-
-
-def _text(asked: Mapping[str, Any], name: str, max_chars: int) -> str | None:
-    value = asked.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _wrong_type(name, value, "a string")
-    if len(value) > max_chars:
-        raise errors.InvalidRequest(f"'{name}' may have {max_chars} characters.", param=name)
-    return value
-
-
-def _metadata(asked: Mapping[str, Any]) -> Mapping[str, str]:
-    value = asked.get("metadata")
-    if value is None:
-        return {}
-    rule = (
-        f"'metadata' must be an object of at most {_METADATA_MAX_KEYS} strings, keys up to {_METADATA_KEY_MAX_CHARS} "
-        f"and values up to {_METADATA_VALUE_MAX_CHARS} characters."
-    )
-    if not isinstance(value, dict) or len(value) > _METADATA_MAX_KEYS:
-        raise errors.InvalidRequest(rule, param="metadata")
-    for key, text in value.items():
-        if not isinstance(text, str) or len(key) > _METADATA_KEY_MAX_CHARS or len(text) > _METADATA_VALUE_MAX_CHARS:
-            raise errors.InvalidRequest(rule, param="metadata")
-    return value
-
-
-def _max_cost(asked: Mapping[str, Any], header: str | None) -> int | None:
-    value = asked.get("max_cost", header)
-    if value is None:
-        return None
-    rule = "'max_cost' must be a positive amount of dollars, such as 0.05."
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise errors.InvalidRequest(rule, param="max_cost", code="invalid_type")
-    # A JSON number's shortest decimal is what the caller wrote; it becomes an integer before anything computes.
-    text = format(value, ".12f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    try:
-        nanos = money.nanos(text[:40])
-    except ValueError as error:
-        raise errors.InvalidRequest(rule, param="max_cost") from error
-    if nanos <= 0:
-        raise errors.InvalidRequest(rule, param="max_cost")
-    return nanos
-
-
-def _list(words: tuple[str, ...]) -> str:
-    quoted = [f"'{word}'" for word in words]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
