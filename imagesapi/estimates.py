@@ -54,6 +54,7 @@ class Estimate:
     rounding: Rounding
     total_nanos: int
     at: dt.datetime
+    list_price: Estimate | None = None  # where the provider told the cost itself: what its prices come to
 
 
 def item(line: PriceLine, quantity: int, billable: int, *, estimated: bool) -> Item:
@@ -70,11 +71,38 @@ def item(line: PriceLine, quantity: int, billable: int, *, estimated: bool) -> I
     )
 
 
+def told_item(picos: int, share_micros: int, *, by: str, on: dt.date) -> Item:
+    """The cost as a provider told it, for the share of it that was delivered."""
+    return Item(
+        meter="reported",
+        quantity_micros=share_micros,
+        billable_quantity_micros=share_micros,
+        unit_price_picos=picos,
+        price_line_id=0,
+        source=f"cost as reported by {by}",
+        as_of=on,
+    )
+
+
+def ceiling_item(picos: int, quantity_micros: int, *, on: dt.date) -> Item:
+    """What is held for given pictures whose price only the provider's own bill tells."""
+    return Item(
+        meter="input_image",
+        quantity_micros=quantity_micros,
+        billable_quantity_micros=quantity_micros,
+        unit_price_picos=picos,
+        price_line_id=0,
+        source="a ceiling stated by the catalogue",
+        as_of=on,
+        estimated=True,
+    )
+
+
 def merged(items: Iterable[Item]) -> list[Item]:
     """Items at the same price in one line."""
-    found: dict[tuple[int, bool], Item] = {}
+    found: dict[tuple[str, int, bool], Item] = {}
     for one in items:
-        key = (one.price_line_id, one.estimated)
+        key = (one.meter, one.price_line_id, one.estimated)
         found[key] = _sum(found[key], one) if key in found else one
     return list(found.values())
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from core import errors
-from imagesapi.inputs import SIZE
-from imagesapi.values import Adjustment, Capabilities, Fitted, ImageRequest, Offer
+from imagesapi import sizes
+from imagesapi.values import Adjustment, EditCapabilities, Fitted, ImageRequest, Offer
 
-DEFAULT_SIZE = "1024x1024"
 # OpenAI's older words for the same thing.
 _QUALITY_WORDS = {"standard": "medium", "hd": "high"}
 # What we can make of a picture ourselves.
-CONVERTIBLE = ("png", "jpeg", "webp")
+CONVERTIBLE = ("png", "jpeg", "webp", "avif", "gif")
+_TRANSPARENT_FORMATS = ("png", "webp", "avif", "gif")
+
+Changes = list[Adjustment]
 
 
 def fit(request: ImageRequest, offer: Offer) -> Fitted:
     """The request as this offer can do it. Raises errors.InvalidRequest when it cannot."""
     takes = offer.capabilities
-    changes: list[Adjustment] = []
+    changes: Changes = []
+    _check_operation(request, offer)
     _check_prompt(request, offer)
-    if request.n > takes.max_n:
-        raise errors.InvalidRequest(f"{offer.model} at {offer.provider} makes at most {takes.max_n} images a request, "
-                                    f"and n is {request.n}.", param="n")  # fmt: skip
-    size = _size(request, offer, changes)
+    size = sizes.choose(request, offer, changes)
     quality = _quality(request, offer, changes)
     output_format, convert_to = _formats(request, offer, changes)
     background = _background(request, offer, output_format=convert_to or output_format)
@@ -34,15 +34,13 @@ def fit(request: ImageRequest, offer: Offer) -> Fitted:
         changes.append(Adjustment("moderation", "low", None, f"{offer.provider} has one level of moderation"))
     if request.style is not None and request.style not in takes.styles:
         changes.append(Adjustment("style", request.style, None, f"{offer.model} has no such style"))
-    extras = {name: value for name, value in request.extras.items() if name in takes.extras}
-    for name in request.extras:
-        if name not in extras:
-            why = f"{offer.model} at {offer.provider} has no such parameter"
-            changes.append(Adjustment(name, _shorten(request.extras[name]), None, why))
+    stream, partial_images = _stream(request, offer, changes, converts=convert_to is not None)
     return Fitted(
         prompt=request.prompt,
         n=request.n,
-        size=size,
+        size=size.size,
+        aspect_ratio=size.aspect_ratio,
+        resolution=size.resolution,
         quality=quality,
         background=background,
         output_format=output_format,
@@ -50,15 +48,75 @@ def fit(request: ImageRequest, offer: Offer) -> Fitted:
         moderation=request.moderation if takes.moderation else None,
         style=request.style if request.style in takes.styles else None,
         user=request.safety_identifier or request.user,
-        extras=extras,
+        extras=_extras(request, offer, changes),
         convert_to=convert_to,
+        operation=request.operation,
+        images=request.images,
+        mask=request.mask,
+        markup=request.markup,
+        input_fidelity=_fidelity(request, offer, changes),
+        scale_factor=request.scale_factor,
+        stream=stream,
+        partial_images=partial_images,
         adjustments=tuple(changes),
     )
+
+
+def _extras(request: ImageRequest, offer: Offer, changes: Changes) -> dict[str, Any]:
+    takes = offer.capabilities
+    extras = {name: value for name, value in request.extras.items() if name in takes.extras}
+    for name in request.extras:
+        if name not in extras:
+            why = f"{offer.model} at {offer.provider} has no such parameter"
+            changes.append(Adjustment(name, _shorten(request.extras[name]), None, why))
+    return extras
 
 
 def _shorten(value: Any) -> Any:
     text = str(value)
     return value if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _check_operation(request: ImageRequest, offer: Offer) -> None:
+    """Whether the offer does such things at all, with as many pictures of such kinds."""
+    where = f"{offer.model} at {offer.provider}"
+    if request.operation == "generation":
+        if not offer.capabilities.generates:
+            raise errors.InvalidRequest(
+                f"{where} changes pictures and makes none from a prompt alone: POST to images/edits.", param="model"
+            )
+        return
+    edits = offer.capabilities.edits
+    if edits is None:
+        raise errors.InvalidRequest(
+            f"{where} makes pictures and cannot change any. Models that can say so in their capabilities.",
+            param="model",
+            code="unsupported_operation",
+        )
+    if len(request.images) > edits.max_images:
+        raise errors.InvalidRequest(
+            f"{where} takes {edits.max_images} image{'s' if edits.max_images > 1 else ''}, and {len(request.images)} "
+            "were sent.",
+            param="image",
+        )
+    for name, possible in (("mask", bool(edits.mask)), ("markup", edits.markup)):
+        if getattr(request, name) is not None and not possible:
+            raise errors.InvalidRequest(f"{where} takes no {name}.", param=name, code="unsupported_value")
+    _check_scale(request, edits, where)
+
+
+def _check_scale(request: ImageRequest, edits: EditCapabilities, where: str) -> None:
+    if request.scale_factor is None:
+        if edits.scale_factors:
+            factors = ", ".join(map(str, edits.scale_factors))
+            raise errors.MissingParameter(f"{where} enlarges: send 'scale_factor' {factors}.", param="scale_factor")
+    elif not edits.scale_factors:
+        raise errors.InvalidRequest(f"{where} does not enlarge pictures.", param="scale_factor")
+    elif request.scale_factor not in edits.scale_factors:
+        factors = ", ".join(map(str, edits.scale_factors))
+        raise errors.InvalidRequest(
+            f"{where} enlarges by {factors}, and {request.scale_factor} was sent.", param="scale_factor"
+        )
 
 
 def _check_prompt(request: ImageRequest, offer: Offer) -> None:
@@ -71,56 +129,17 @@ def _check_prompt(request: ImageRequest, offer: Offer) -> None:
         )
 
 
-def _size(request: ImageRequest, offer: Offer, changes: list[Adjustment]) -> str:
-    takes = offer.capabilities
-    asked = request.size
-    if asked is None:
-        # Said outright rather than left to the provider, so that what is held is what can be made.
-        return DEFAULT_SIZE if takes.size_style != "enum" or DEFAULT_SIZE in takes.sizes else _first_size(takes)
-    if asked == "auto":
-        if "auto" in takes.sizes and takes.reports_usage:
-            return asked
-        why = f"{offer.provider} does not say which size it chose, so the price could not be proven"
-        used = DEFAULT_SIZE if takes.size_style != "enum" or DEFAULT_SIZE in takes.sizes else _first_size(takes)
-        changes.append(Adjustment("size", asked, used, why))
-        return used
-    if takes.size_style == "enum":
-        if asked not in takes.sizes:
-            allowed = ", ".join(takes.sizes)
-            raise errors.InvalidRequest(f"{offer.model} makes {allowed}, and size {asked} was sent.", param="size")
+def _fidelity(request: ImageRequest, offer: Offer, changes: Changes) -> str | None:
+    asked, edits = request.input_fidelity, offer.capabilities.edits
+    if asked is None or edits is None:
+        return None
+    if asked in edits.input_fidelities:
         return asked
-    _check_pixels(asked, offer)
-    return asked
+    changes.append(Adjustment("input_fidelity", asked, None, f"{offer.model} at {offer.provider} has no such choice"))
+    return None
 
 
-def _first_size(takes: Capabilities) -> str:
-    return next(size for size in takes.sizes if size != "auto")
-
-
-def _check_pixels(asked: str, offer: Offer) -> None:
-    rules = offer.capabilities.size_rules
-    match = SIZE.fullmatch(asked)
-    if match is None:
-        raise errors.InvalidRequest("'size' must be WIDTHxHEIGHT.", param="size")
-    width, height = int(match[1]), int(match[2])
-    step, most_edge = rules.get("step_px", 1), rules.get("max_edge_px", 16_384)
-    ratio, fewest, most = rules.get("max_ratio", 100), rules.get("min_pixels", 1), rules.get("max_pixels", 2**31)
-    fits = (
-        width % step == 0
-        and height % step == 0
-        and max(width, height) <= most_edge
-        and max(width, height) <= ratio * min(width, height)
-        and fewest <= width * height <= most
-    )
-    if not fits:
-        raise errors.InvalidRequest(
-            f"{offer.model} takes any WIDTHxHEIGHT with both sides a multiple of {step}, at most {most_edge} pixels a "
-            f"side, a ratio of at most {ratio}:1 and {fewest} to {most} pixels in all; {asked} is not one.",
-            param="size",
-        )
-
-
-def _quality(request: ImageRequest, offer: Offer, changes: list[Adjustment]) -> str | None:
+def _quality(request: ImageRequest, offer: Offer, changes: Changes) -> str | None:
     takes = offer.capabilities
     asked = request.quality
     if not takes.qualities:
@@ -147,7 +166,7 @@ def _quality(request: ImageRequest, offer: Offer, changes: list[Adjustment]) -> 
     raise errors.InvalidRequest(f"{offer.model} takes quality {allowed}, and {asked!r} was sent.", param="quality")
 
 
-def _formats(request: ImageRequest, offer: Offer, changes: list[Adjustment]) -> tuple[str, str | None]:
+def _formats(request: ImageRequest, offer: Offer, changes: Changes) -> tuple[str, str | None]:
     """What the provider is asked for, and what we make of it when it cannot make what the caller wants."""
     makes = offer.capabilities.output_formats or ("png",)
     wanted = request.output_format or ("png" if "png" in makes else makes[0])
@@ -165,9 +184,20 @@ def _background(request: ImageRequest, offer: Offer, *, output_format: str) -> s
             raise errors.InvalidRequest(
                 f"{offer.model} at {offer.provider} makes no transparent background.", param="background"
             )
-        if output_format not in ("png", "webp"):
+        if output_format not in _TRANSPARENT_FORMATS:
             raise errors.InvalidRequest(
-                "A transparent background needs 'output_format' png or webp.", param="background"
+                "A transparent background needs 'output_format' png or webp, or avif or gif.", param="background"
             )
     # Without a choice at the provider, pictures are opaque anyway.
     return asked if asked in offer.capabilities.backgrounds else None
+
+
+def _stream(request: ImageRequest, offer: Offer, changes: Changes, *, converts: bool) -> tuple[bool, int]:
+    """Whether the provider itself streams, and how many unfinished pictures it sends of each."""
+    takes = offer.capabilities
+    native = request.stream and takes.streaming and not converts
+    possible = min(request.partial_images, takes.partial_images_max) if native else 0
+    if possible < request.partial_images:
+        why = f"{offer.model} at {offer.provider} shows at most {possible} unfinished pictures"
+        changes.append(Adjustment("partial_images", request.partial_images, possible, why))
+    return native, possible

@@ -18,6 +18,8 @@ _NAMES = {
     "image_input_token": "input image tokens",
     "image_output_token": "image tokens",
     "text_output_token": "text tokens written",
+    "input_image": "input images",
+    "input_megapixel": "input megapixels",
 }
 
 
@@ -42,6 +44,13 @@ def compose(
         "held_for_this_offer": money.decimal(candidate.worst_case.total_nanos),
         "evidence": _evidence(answer),
     }
+    if cost.list_price is not None:
+        listed = cost.list_price
+        receipt["list_price"] = {
+            "items": [_item(item) for item in listed.items],
+            "rounding": _rounding(listed),
+            "total": money.decimal(listed.total_nanos),
+        }
     if cost.total_nanos > charged_nanos:
         receipt["absorbed"] = money.decimal(cost.total_nanos - charged_nanos)
     receipt["explanation"] = _explanation(cost, offer, charged_nanos)
@@ -74,7 +83,8 @@ def _priced(cost: Estimate) -> dict[str, Any]:
 
 def _item(item: Item) -> dict[str, Any]:
     return {
-        "label": " · ".join([_NAMES[item.meter], *item.conditions.values()]),
+        # What a provider told has no name of its own: its source says whose word it is.
+        "label": " · ".join([_NAMES.get(item.meter, item.source), *item.conditions.values()]),
         "meter": item.meter,
         "conditions": dict(item.conditions),
         "quantity": _quantity(item.quantity_micros),
@@ -82,7 +92,7 @@ def _item(item: Item) -> dict[str, Any]:
         "unit_price": money.decimal_picos(item.unit_price_picos),
         "amount": money.decimal_attos(item.amount_attos),
         "estimated": item.estimated,
-        "price_line": item.price_line_id,
+        "price_line": item.price_line_id or None,
         "source": item.source,
         "as_of": item.as_of.isoformat(),
     }
@@ -119,6 +129,8 @@ def _explanation(cost: Estimate, offer: Offer, charged_nanos: int) -> str:
         for item in cost.items
     ]
     text = f"{' + '.join(parts) or 'nothing billed'} = ${money.decimal_attos(cost.rounding.exact_attos)}"
+    if cost.list_price is not None:
+        text += f" (${money.decimal(cost.list_price.total_nanos)} by its list prices)"
     if cost.rounding.provider_step_nanos:
         step, after = cost.rounding.provider_step_nanos, cost.rounding.after_provider_attos
         rounded = money.decimal_attos(after)

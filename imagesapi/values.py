@@ -104,8 +104,10 @@ class Adjustment:
 class PriceLine:
     """One dated price of an offer: what is counted, when it applies, and the price in pico-USD per unit.
 
-    `meter`: image, megapixel, text_input_token, image_input_token, image_output_token, text_output_token.
-    `conditions`: subset of {"quality", "size"} that must equal the request's effective values.
+    `meter`: image, megapixel, text_input_token, image_input_token, image_output_token, text_output_token; of pictures
+    given to an edit also input_image, input_megapixel.
+    `conditions`: subset of {"quality", "size", "operation", "resolution"} that must equal the request's effective
+    values; of several prices that fit, the one with the most conditions holds.
     `basis`: "billed" lines make the charge; "listed" lines are the provider's published orientation only.
     """
 
@@ -170,6 +172,7 @@ class Connection:
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     configured: bool = False
     custom_endpoint: bool = False  # the operator changed a base URL, so the public life-cycle does not apply
+    options: Mapping[str, Any] = field(default_factory=dict)  # the provider's own row, for adapters that serve several
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,21 +42,29 @@ def usage(image_output: int, text_input: int = 5, text_output: int = 0) -> Usage
     return Usage(text_input, 0, image_output, text_output)
 
 
-def sizes_of(offer: Offer) -> list[str]:
+def sizes_of(offer: Offer) -> list[dict[str, str]]:
+    """Sizes the offer makes, as a fitted request says them."""
     able = offer.capabilities
+    if able.size_style == "ratio":
+        return [
+            {"size": size, "resolution": tier, "aspect_ratio": ratio}
+            for tier, row in able.ratio_sizes.items()
+            for ratio, size in row.items()
+        ]
     if able.size_style == "enum":
-        return list(able.sizes)
+        return [{"size": size} for size in able.sizes or ("1024x1024",)]
     free = ["1024x1024", "1536x1024", "1024x1536", "2048x1152", "1088x1920", "2048x2048"]
     rules = able.size_rules
     fits = [size for size in free if max(map(int, size.split("x"))) <= rules["max_edge_px"]]
-    return [*able.sizes, *fits]
+    return [{"size": size} for size in (*able.sizes, *fits)]
 
 
 def requests(offer: Offer) -> list[Fitted]:
     able = offer.capabilities
     qualities = able.qualities or (None,)
+    common = {"operation": "generation" if able.generates else "edit"}
     return [
-        fitted(quality=quality, size=size, n=n)
+        fitted(quality=quality, n=n, **size, **common)
         for quality, size, n in itertools.product(qualities, sizes_of(offer), {1, 2, able.max_n})
     ]
 
@@ -129,8 +137,9 @@ def test_it_never_charges_more_than_it_held_for_recorded_usages(model: str) -> N
 def test_it_holds_at_least_what_any_prompt_and_size_cost(name: str, prompt: str, n: int, data: st.DataObject) -> None:
     offer = catalogue()[name]
     able = offer.capabilities
-    if able.size_style == "enum":
-        size = data.draw(st.sampled_from(able.sizes))
+    size: dict[str, str] = {}
+    if able.size_style in ("enum", "ratio"):
+        size = data.draw(st.sampled_from(sizes_of(offer)))
     else:
         rules = able.size_rules
         step = rules["step_px"]
@@ -138,10 +147,10 @@ def test_it_holds_at_least_what_any_prompt_and_size_cost(name: str, prompt: str,
         most = min(rules["max_edge_px"], rules["max_ratio"] * width, rules["max_pixels"] // width)
         least = max(-(-width // rules["max_ratio"]), -(-rules["min_pixels"] // width))
         assume(least + step <= most)
-        size = f"{width}x{step * data.draw(st.integers(-(-least // step), most // step))}"
-    request = fitted(
-        prompt=prompt, n=n, size=size, quality=data.draw(st.sampled_from(able.qualities)) if able.qualities else None
-    )
+        size["size"] = f"{width}x{step * data.draw(st.integers(-(-least // step), most // step))}"
+    quality = data.draw(st.sampled_from(able.qualities)) if able.qualities else None
+    operation = "generation" if able.generates else "edit"
+    request = fitted(prompt=prompt, n=n, quality=quality, operation=operation, **size)
     held = pricing.worst_case(offer, request, NOON).total_nanos
     assert held >= pricing.expected(offer, request, NOON).total_nanos
     assert held >= pricing.actual(offer, request, answer(n), NOON, delivered(request)).total_nanos
