@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -46,6 +46,7 @@ class Entry:
     successor: str
     redirects: bool
     offers: tuple[values.Offer, ...]
+    provider_order: tuple[str, ...] = ()  # an operator's fixed order: these first
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Candidates:
     entry: Entry
     offers: tuple[values.Offer, ...]
     redirected_from: str | None = None  # the slug that the operator points to this model
+    # Those of providers that the caller's organization brought a key for, whether or not the operator has one.
+    brought: tuple[values.Offer, ...] = ()
 
     @property
     def model(self) -> str:
@@ -86,8 +89,8 @@ def state(offer: values.Offer, today: dt.date) -> State:
     return "deprecated" if offer.deprecated_on <= today else "active"
 
 
-def candidates(found: Snapshot, name: str, *, today: dt.date) -> Candidates:
-    """The offers for a slug, an alias or `provider/slug`.
+def candidates(found: Snapshot, name: str, *, today: dt.date, own_keys_at: Container[str] = frozenset()) -> Candidates:
+    """The offers for a slug, an alias or `provider/slug`; `own_keys_at` are the providers the organization has keys of.
 
     Raises ModelNotFound (with the nearest name), ModelRetired (with the successor) or NotConfigured. A model goes to
     its successor only where the operator said so.
@@ -97,8 +100,9 @@ def candidates(found: Snapshot, name: str, *, today: dt.date) -> Candidates:
     while True:
         offers = _enabled(entry, provider)
         real = tuple(offer for offer in offers if offer.connection.configured and _serves(offer, today))
-        if real:
-            return Candidates(entry, real, asked if entry.slug != asked else None)
+        brought = tuple(offer for offer in offers if offer.provider in own_keys_at and _serves(offer, today))
+        if real or brought:
+            return Candidates(entry, real, asked if entry.slug != asked else None, brought)
         following = found.models.get(entry.successor) if entry.redirects else None
         if following is None or following.slug in passed or all(state(o, today) != "retired" for o in offers):
             break
@@ -130,7 +134,7 @@ def _resolve(found: Snapshot, name: str) -> tuple[Entry, str | None]:
         raise errors.ModelNotFound(f"There is no model {name[:200]!r}.{hint}", param="model")
     if provider is not None and not _enabled(entry, provider):
         others = ", ".join(sorted(offer.provider for offer in _enabled(entry, None))) or "no provider"
-        raise errors.ModelNotFound(f"{provider} does not offer {entry.slug}; {others} does.", param="model")
+        raise errors.ModelNotFound(f"{provider} does not offer {entry.slug}; it is offered by {others}.", param="model")
     return entry, provider
 
 
@@ -250,6 +254,7 @@ def _entry(row: Model, offers: Iterable[values.Offer]) -> Entry:
         successor=row.successor,
         redirects=row.redirects,
         offers=tuple(offers),
+        provider_order=tuple(row.provider_order),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -17,9 +18,14 @@ from imagesapi.providers.base import Setting
 log = structlog.get_logger(__name__)
 
 
-def settings_of(adapter: str) -> tuple[Setting, ...]:
-    """What an adapter needs to be told. Raises LookupError when there is no such adapter."""
-    return providers.load(adapter).SETTINGS
+def settings_of(adapter: str, *, slug: str, options: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """What a provider's adapter needs to be told; one that serves several providers names its settings after each.
+
+    Raises LookupError when there is no such adapter.
+    """
+    found = providers.load(adapter)
+    named: Callable[..., tuple[Setting, ...]] | None = getattr(found, "settings_for", None)
+    return named(slug, options) if named else found.SETTINGS
 
 
 def connection(provider: Provider, sealed: Mapping[str, bytes]) -> values.Connection:
@@ -28,7 +34,7 @@ def connection(provider: Provider, sealed: Mapping[str, bytes]) -> values.Connec
     A row that no key opens leaves the provider unconfigured: the environment may hold another account's key.
     """
     try:
-        wanted = settings_of(provider.adapter)
+        wanted = settings_of(provider.adapter, slug=provider.slug, options=provider.options)
     except LookupError:
         log.error("provider_without_adapter", provider=provider.slug, adapter=provider.adapter)
         return values.Connection()
@@ -48,12 +54,14 @@ def connection(provider: Provider, sealed: Mapping[str, bytes]) -> values.Connec
         custom_endpoint=any(
             found[setting.name].rstrip("/") != setting.default.rstrip("/") for setting in wanted if setting.is_base_url
         ),
+        options=provider.options,
     )
 
 
 def store(provider: Provider, name: str, value: str) -> None:
     """Keep a key or base URL encrypted; an empty value removes it. Raises ValueError for one that cannot be right."""
-    known = {setting.name: setting for setting in settings_of(provider.adapter)}
+    wanted = settings_of(provider.adapter, slug=provider.slug, options=provider.options)
+    known = {setting.name: setting for setting in wanted}
     if name not in known:
         raise ValueError(f"{provider.slug} has no setting {name}; it takes {', '.join(known)}")
     value = value.strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core import errors, money
 from imagesapi.admission import Try
-from imagesapi.providers.base import Blocked, InvalidInput, RateLimited, TimedOut
+from imagesapi.providers.base import Blocked, Cancelled, InvalidInput, RateLimited, TimedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Ending:
 def ending(tries: Sequence[Try]) -> Ending:
     """What the last attempt decides, with every attempt named in the message."""
     last = tries[-1].error
+    if isinstance(last, Cancelled):
+        return Ending("cancelled", errors.RequestCancelled("The request was cancelled, and nothing was charged."))
     if isinstance(last, Blocked):
         return Ending("rejected", errors.ContentBlocked(last.message, code=last.error_code, details=last.details))
     if isinstance(last, InvalidInput):
