@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, peers, processes, report
+from benchmarks import lists, measure, peers, processes, report
 from benchmarks.targets import LARGE_BYTES, ROOT, SMALL_BYTES, Missing, Nginx, Pixelpar, Target, Upstream
 
 Figures = dict[str, Any]
-GROUPS = ("throughput", "latency", "in-flight", "overload", "ledger", "kill")
+GROUPS = ("throughput", "latency", "in-flight", "overload", "ledger", "kill", "lists")
 # The overloaded house is small, so that ten times its capacity is a load that the generator's cores can offer.
 _SMALL_HOUSE = 50
 
@@ -31,11 +31,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, help="LiteLLM and Portkey (default: yes)")
     parser.add_argument("--seconds", type=float, help="length of each throughput round (default 6, quick 2)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 3, quick 1)")
+    parser.add_argument("--rows", type=int, help="requests on record for the lists (default 10 million, quick 50 000)")
     parser.add_argument("--data", type=Path, default=ROOT / "var/benchmarks", help="where peers are installed and kept")
     found = parser.parse_args()
     found.peers = not found.quick if found.peers is None else found.peers
     found.seconds = found.seconds or (2.0 if found.quick else 6.0)
     found.rounds = found.rounds or (1 if found.quick else 3)
+    found.rows = max(found.rows or (50_000 if found.quick else lists.MANY), lists.FEW)
     found.only = found.only or list(GROUPS)
     return found
 
@@ -56,6 +58,9 @@ class Run:
         self.results: Figures = {"machine": report.machine(), "versions": {}, "missing": {}, "failed": {}}
 
     def bring_up(self) -> None:
+        if self.arguments.only == ["lists"]:  # has a server of its own
+            self.results["targets"] = []
+            return
         self._adopt(self.upstream)
         candidates: list[Target] = [
             Nginx(self.folder / "nginx", self.upstream),
@@ -118,6 +123,9 @@ class Run:
             self._guard("in_flight_large", lambda: self._in_flight(100 if quick else 1_000, LARGE_BYTES))
         if self.pixelpar is not None:
             self._promises(self.pixelpar)
+        if "lists" in wanted:
+            found = lists.Lists(self.folder / "lists", _say)
+            self._guard("lists", lambda: found.run(self.arguments.rows))
 
     def _throughput(self, size_bytes: int) -> Figures:
         return measure.throughput(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import lists
+
 Figures = dict[str, Any]
 _MB = 1_000_000
 _OWN = "pixelpar"
@@ -161,8 +163,16 @@ def _promises(results: Figures) -> Iterator[Line]:
             yield Line(label, value, "", "exact, 0 holds" if must is not None else "", must, "the same", aim)
 
 
+def _lists(results: Figures) -> Iterator[Line]:
+    found = results.get("lists")
+    if found:
+        worst, met, aim_met = lists.verdict(found)
+        label = f"lists at {found['rows']:,} requests".replace(",", " ")
+        yield Line(label, f"{worst:.2f} x the time at 10 000", "", "<= 1.5 x", met, "<= 1.3 x", aim_met)
+
+
 def lines(results: Figures) -> list[Line]:
-    return [line for part in (_rates, _latency, _cpu, _in_flight, _promises) for line in part(results)]
+    return [line for part in (_rates, _latency, _cpu, _in_flight, _promises, _lists) for line in part(results)]
 
 
 def grid(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -219,9 +229,12 @@ def render(results: Figures) -> str:
         "versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         *(f"left out: {name}: {why}" for name, why in results["missing"].items()),
         *(f"went wrong: {name}: {why}" for name, why in results["failed"].items()),
-        "\nAs measured (the upstream, the load and the database share the same cores):\n",
-        measured(results),
     ]
+    if results["targets"]:
+        parts += ["\nAs measured (the upstream, the load and the database share the same cores):\n", measured(results)]
+    if "lists" in results:
+        columns = ("list", "10 000 on record", f"{results['lists']['rows']} on record", "ratio")
+        parts += ["\nLists, medians over HTTP:\n", grid(columns, lists.table(results["lists"]))]
     judged = lines(results)
     if judged:
         head = ("figure", "Pixelpar", "ratio", "must", "", "aim", "")
