@@ -10,38 +10,53 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from django.db import DatabaseError, IntegrityError
 
 from accounts import keys
 from accounts.callers import Caller
 from billing import ledger
 from core import sql
-from imagesapi import catalog, leases
+from imagesapi import catalog, leases, own_keys
 from imagesapi.providers.base import ProviderError
 from imagesapi.routing import Candidate, Plan
 from imagesapi.values import ImageRequest
 
-_ATTEMPT_COLUMNS = "(generation_id, number, offer_id, provider, executed_model, status, worst_case_nanos)"
+_ATTEMPT_COLUMNS = "(generation_id, number, offer_id, provider, executed_model, status, worst_case_nanos, own_key)"
 _ATTEMPT_VALUES = (
-    "%(number)s::smallint, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s"
+    "%(number)s::smallint, %(offer_id)s, %(attempt_provider)s, %(executed_model)s, 'sent', %(worst_case_nanos)s, "
+    "%(own_key)s"
 )
 
-_ADMIT = f"""
+_HOLD_AND_LOG = f"""
 WITH held AS MATERIALIZED (
-    -- The key and the catalogue may have changed since they were read; then there is no row and nothing happens.
+    -- The key, the catalogue and the organization's own provider keys may have changed since they were read; then there
+    -- is no row and nothing happens.
     SELECT hold.* FROM (
-        SELECT 1 WHERE {keys.STILL_VALID} AND {catalog.STILL_CURRENT}
+        SELECT 1 WHERE {keys.STILL_VALID} AND {catalog.STILL_CURRENT} AND {own_keys.STILL_CURRENT}
     ) unchanged, LATERAL {ledger.HOLD} AS hold
 ), generation AS (
     INSERT INTO imagesapi_generation (id, organization_id, api_key_id, endpoint, model, status, asked, metadata, "user",
-        simulated, request_size_bytes, lease_owner, lease_expires_at)
-    SELECT %(id)s, %(organization_id)s, %(key_id)s, %(endpoint)s, %(model)s, 'processing', %(asked)s::jsonb,
-        %(metadata)s::jsonb, %(user)s, %(promo_only)s, %(request_size_bytes)s, %(lease_owner)s,
+        simulated, request_size_bytes, idempotency_key, body_hash, joined_by_retry, inputs, is_async, lease_owner,
+        lease_expires_at)
+    SELECT %(id)s, %(organization_id)s, %(key_id)s, %(endpoint)s, %(model)s, %(status)s, %(asked)s::jsonb,
+        %(metadata)s::jsonb, %(user)s, %(promo_only)s, %(request_size_bytes)s, %(idempotency_key)s, %(body_hash)s,
+        %(retry_count)s::smallint, %(inputs)s::jsonb, %(is_async)s, %(lease_owner)s,
         now() + make_interval(secs => %(lease_s)s)
     FROM held WHERE verdict = 'held' RETURNING id
-), attempt AS (
+)"""  # noqa: S608 - constants, see billing.ledger
+
+# A request that is worked on at once brings its first attempt along; one for the worker has none until it is sent.
+_ADMIT = f"""{_HOLD_AND_LOG}, attempt AS (
     INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT id, {_ATTEMPT_VALUES} FROM generation
 )
 SELECT * FROM held
+"""  # noqa: S608 - constants, see billing.ledger
+_ADMIT_PENDING = f"{_HOLD_AND_LOG} SELECT * FROM held"  # noqa: S608 - constants, see billing.ledger
+
+_FIRST_ATTEMPT = f"""
+INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS}
+SELECT g.id, {_ATTEMPT_VALUES} FROM imagesapi_generation g
+WHERE g.id = %(id)s AND g.status = 'processing' AND g.lease_owner = %(lease_owner)s RETURNING number
 """  # noqa: S608 - constants, see billing.ledger
 
 _NEXT_ATTEMPT = f"""
@@ -62,11 +77,12 @@ _SETTLE = f"""
 WITH generation AS (
     UPDATE imagesapi_generation SET status = 'completed', provider = %(provider)s, sent = %(sent)s::jsonb,
         adjustments = %(adjustments)s::jsonb, receipt = %(receipt)s::jsonb, cost_nanos = %(charged_nanos)s,
+        answer = %(answer)s,
         response_size_bytes = %(response_size_bytes)s, finished_at = now(), lease_owner = NULL, lease_expires_at = NULL
     WHERE id = %(id)s AND status = 'processing' RETURNING id, organization_id
 ), attempt AS (
     UPDATE imagesapi_attempt SET status = 'succeeded', finished_at = now(), http_status = 200,
-        provider_request_id = %(provider_request_id)s
+        provider_request_id = %(provider_request_id)s, parts = %(parts)s::jsonb
     FROM generation WHERE generation_id = generation.id AND number = %(number)s::smallint AND status = 'sent'
 ), image AS (
     INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
@@ -94,6 +110,24 @@ SELECT {ledger.VOID} FROM generation
 """  # noqa: S608 - constants, see billing.ledger
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """By what a request can be recognised when it comes again, and whether a worker is to do it."""
+
+    idempotency_key: str | None = None
+    body_hash: bytes | None = None
+    retry_count: int = 0
+    is_async: bool = False
+    inputs: list[dict[str, Any]] | None = None
+
+    @property
+    def keeps_answer(self) -> bool:
+        return self.is_async or self.body_hash is not None
+
+
+NO_MARKS = Marks()
+
+
 class Stale(Exception):
     """The key was changed or the catalogue moved on since the request read them: read again, plan again."""
 
@@ -107,6 +141,7 @@ class Try:
     status: str = "sent"
     error: ProviderError | None = None
     duration_ms: int = 0
+    parts: list[dict[str, Any]] | None = None  # where several calls were made
 
     @property
     def error_code(self) -> str | None:
@@ -155,6 +190,9 @@ class Settlement:
     images: list[dict[str, Any]] = field(default_factory=list)
     response_size_bytes: int = 0
     absorbed_nanos: int = 0
+    parts: list[dict[str, Any]] | None = None
+    # The answer without its pictures, where somebody may ask for it again.
+    answer: str | None = None
 
 
 def _json(value: Any) -> str:
@@ -168,32 +206,44 @@ def _attempt(candidate: Candidate, number: int) -> dict[str, Any]:
         "attempt_provider": candidate.offer.provider,
         "executed_model": candidate.offer.executed_model,
         "worst_case_nanos": candidate.worst_case.total_nanos,
+        "own_key": candidate.own_key,
     }
 
 
-def admit(generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, plan: Plan) -> None:
+def admit(
+    generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, plan: Plan, marks: Marks = NO_MARKS
+) -> ledger.Verdict:
     """Hold the worst case, and write the generation and its first attempt: durable before any byte is sent.
 
-    Raises Stale, PaymentRequired, BudgetReached or TooManyRequests; then nothing was written.
+    Raises Stale, PaymentRequired, BudgetReached, TooManyRequests, or a database error when the idempotency key is taken
+    (`is_taken`); then nothing was written.
     """
     found = sql.row(
-        _ADMIT,
+        _ADMIT_PENDING if marks.is_async else _ADMIT,
         {
             "id": generation_id,
             "organization_id": caller.organization_id,
             "key_id": caller.key_id,
+            "key_version": caller.key_version,
             "member_id": caller.created_by_id,
             "hold_nanos": plan.hold_nanos,
             "promo_only": plan.simulated,
             "endpoint": request.endpoint,
             "model": plan.model,
+            "status": "pending" if marks.is_async else "processing",
             "asked": _json(request.asked),
             "metadata": _json(request.metadata) if request.metadata else None,
             "user": request.safety_identifier or request.user or "",
             "request_size_bytes": request.body_size_bytes,
-            "lease_owner": leases.owner(),
+            "idempotency_key": marks.idempotency_key,
+            "body_hash": marks.body_hash,
+            "retry_count": marks.retry_count,
+            "inputs": _json(marks.inputs) if marks.inputs else None,
+            "is_async": marks.is_async,
+            "lease_owner": None if marks.is_async else leases.owner(),
             "lease_s": leases.life_s(),
             "catalogue_version": plan.catalogue_version,
+            "own_keys_version": plan.own_keys_version,
             **_attempt(plan.first, 1),
         },
     )
@@ -202,6 +252,18 @@ def admit(generation_id: uuid.UUID, *, caller: Caller, request: ImageRequest, pl
     verdict = ledger.Verdict(*found)
     if not verdict.held:
         raise ledger.refuse(verdict, needed_nanos=plan.hold_nanos, promo_only=plan.simulated)
+    return verdict
+
+
+def is_taken(error: DatabaseError) -> bool:
+    """Whether another request of this organization holds the idempotency key."""
+    return isinstance(error, IntegrityError) and "generation_once_per_idempotency_key" in str(error)
+
+
+def first_attempt(generation_id: uuid.UUID, *, candidate: Candidate, number: int) -> bool:
+    """Write the first attempt of a request that a worker took; False when it is no longer ours to work on."""
+    parameters = {"id": generation_id, "lease_owner": leases.owner(), **_attempt(candidate, number)}
+    return sql.row(_FIRST_ATTEMPT, parameters) is not None
 
 
 def next_attempt(generation_id: uuid.UUID, *, failed: Try, candidate: Candidate) -> bool:
@@ -227,6 +289,8 @@ def settle(settlement: Settlement) -> tuple[int, int] | None:
             "adjustments": _json(settlement.adjustments) if settlement.adjustments else None,
             "receipt": _json(settlement.receipt),
             "images": _json(settlement.images),
+            "parts": _json(settlement.parts) if settlement.parts else None,
+            "answer": settlement.answer,
             "response_size_bytes": settlement.response_size_bytes,
         },
     )
@@ -258,9 +322,18 @@ def fail(
     return found is not None
 
 
-def remember(generation_id: uuid.UUID, *, number: int, job: dict[str, Any]) -> None:
-    """Keep a queued job's addresses with its attempt."""
+def remember(generation_id: uuid.UUID, *, number: int, call: int | None, job: dict[str, Any]) -> None:
+    """Keep a queued job's addresses with its attempt; under the call's number where there are several."""
     sql.row(
-        "UPDATE imagesapi_attempt SET job = %(job)s::jsonb WHERE generation_id = %(id)s AND number = %(number)s",
-        {"id": generation_id, "number": number, "job": _json(job)},
+        _REMEMBER,
+        {"id": generation_id, "number": number, "call": None if call is None else str(call), "job": _json(job)},
     )
+
+
+_REMEMBER = """
+UPDATE imagesapi_attempt SET job = CASE
+    WHEN %(call)s::text IS NULL THEN %(job)s::jsonb
+    ELSE jsonb_build_object('calls', coalesce(job -> 'calls', '{}'::jsonb)
+        || jsonb_build_object(%(call)s::text, %(job)s::jsonb)) END
+WHERE generation_id = %(id)s AND number = %(number)s::smallint
+"""

@@ -2,67 +2,106 @@
 
 from __future__ import annotations
 
+import abc
 import time
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db.models import QuerySet
 from django.http import FileResponse, HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 
-from accounts import keys
+from accounts import keys, scopes
 from accounts.api import ApiView
 from accounts.authentication import SpendingKeyAuthentication
-from core import api, errors, ids, memory
-from imagesapi import catalog, gateway, history, inputs, links, listing, outputs, store
+from core import api, errors, ids
+from imagesapi import catalog, creating, gateway, inputs, links, listing, outputs, replays, store, uploads
 from imagesapi.models import Image
 from imagesapi.values import ImageRequest
 
-_JSON_TYPES = ("application/json", "")
+Reader = Callable[[Mapping[str, Any], inputs.Context], ImageRequest]
 
 
-class Generations(ApiView):
-    """POST images/generations."""
+class _Create(ApiView):
+    """What the three creating routes share: one story from the body to the answer, at once, streamed, or later."""
 
     billable: ClassVar[bool] = True
+    scope: ClassVar[str | None] = scopes.IMAGES
     authentication_classes = (SpendingKeyAuthentication,)
 
-    def post(self, request: Request) -> HttpResponse:
+    @abc.abstractmethod
+    def asked(self, request: Request) -> ImageRequest:
+        """The request as the route's body says it. Raises errors.InvalidRequest and its kinds."""
+
+    def post(self, request: Request) -> HttpResponseBase:
         started_s = time.monotonic()
         caller = self.caller(request)
         try:
-            asked = _asked(request)
+            asked = self.asked(request)
+            is_async = creating.wants_async(request.headers)
+            marks = replays.marks(request.headers, asked, is_async=is_async)
         except errors.PixelparError:
-            keys.look_again(caller)  # a key that was revoked meanwhile is what there is to say
+            keys.look_again(caller, scope=scopes.IMAGES)  # a key that was revoked meanwhile is what there is to say
             raise
         if asked.dry_run:
-            return api.render(outputs.dry_run(gateway.plan(keys.look_again(caller), asked)))
-        with memory.scope():
-            outcome = gateway.create(caller, asked, generation_id=request._request.id)  # type: ignore[attr-defined]
-            response = api.render(
-                outputs.images(outcome, caller=caller, request=asked),
-                headers=outputs.headers(outcome, started_s=started_s),
+            return api.render(outputs.dry_run(gateway.plan(keys.look_again(caller, scope=scopes.IMAGES), asked)))
+        return creating.respond(
+            creating.Creation(
+                caller=caller,
+                asked=asked,
+                marks=marks,
+                generation_id=request._request.id,  # type: ignore[attr-defined]
+                started_s=started_s,
             )
-            sent = memory.hand_over()
-            if sent is not None:
-                response._resource_closers.append(sent)  # type: ignore[attr-defined]
-            return response
+        )
 
 
-def _asked(request: Request) -> ImageRequest:
+def _generation(request: Request) -> ImageRequest:
     http = request._request
     content_type = http.content_type or ""
-    if content_type not in _JSON_TYPES:
+    if content_type not in ("application/json", ""):
         raise errors.UnsupportedMediaType(
             f"images/generations takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
         )
     body = api.read_body(http)
-    return inputs.generation(
-        api.parse_object(body),
+    return inputs.generation(api.parse_object(body), _context(request, size_bytes=len(body)))
+
+
+def _from_pictures(request: Request, read: Reader, *, route: str) -> ImageRequest:
+    http = request._request
+    with uploads.guarded(http):
+        upload = uploads.read(http, route)
+        return uploads.complete(read(upload.fields, _context(request, size_bytes=upload.size_bytes)), upload)
+
+
+class Generations(_Create):
+    """POST images/generations."""
+
+    def asked(self, request: Request) -> ImageRequest:
+        return _generation(request)
+
+
+class Edits(_Create):
+    """POST images/edits."""
+
+    def asked(self, request: Request) -> ImageRequest:
+        return _from_pictures(request, inputs.edit, route=inputs.EDIT)
+
+
+class Variations(_Create):
+    """POST images/variations: emulated by an edit, for clients that still ask for them."""
+
+    def asked(self, request: Request) -> ImageRequest:
+        return _from_pictures(request, inputs.variation, route=inputs.VARIATION)
+
+
+def _context(request: Request, *, size_bytes: int) -> inputs.Context:
+    return inputs.Context(
         default_model=settings.DEFAULT_MODEL,
         dry_run=_flag(request, "dryRun"),
         max_cost_header=request.headers.get("x-max-cost"),
-        size_bytes=len(body),
+        size_bytes=size_bytes,
     )
 
 
@@ -89,20 +128,6 @@ class ModelDetail(ApiView):
         return api.render(listing.model(snapshot, name))
 
 
-class Requests(ApiView):
-    """GET /v1/requests: this organization's requests, newest first."""
-
-    def get(self, request: Request) -> HttpResponse:
-        return api.render(history.page(self.caller(request), request.query_params, path=request.path))
-
-
-class RequestDetail(ApiView):
-    """GET /v1/requests/{id}."""
-
-    def get(self, request: Request, word: str) -> HttpResponse:
-        return api.render(history.detail(self.caller(request), word))
-
-
 class ImageContent(ApiView):
     """GET images/{id}/content: bytes for whoever has a signed link, or a key of the image's organization.
 
@@ -110,6 +135,7 @@ class ImageContent(ApiView):
     """
 
     permission_classes = ()
+    scope: ClassVar[str | None] = scopes.REQUESTS
 
     def perform_authentication(self, request: Request) -> None:
         if not links.looks_signed(request.query_params):
@@ -124,7 +150,9 @@ class ImageContent(ApiView):
             raise errors.PermissionDenied("This link is not valid, or its time is over.", code="link_expired")
         if request.auth is None:
             raise errors.InvalidApiKey("Open this image with its signed link, or send an API key.")
-        image = _find(Image.objects.filter(organization_id=self.caller(request).organization_id), word)
+        caller = self.caller(request)
+        caller.require(scopes.REQUESTS)
+        image = _find(Image.objects.filter(organization_id=caller.organization_id), word)
         if image is None:
             raise errors.NotFound(f"There is no image {word[:40]!r}.")
         return _content(image)

@@ -26,9 +26,15 @@ class ImagesApiConfig(AppConfig):
     def ready(self) -> None:
         from accounts import callers
         from billing import ledger
-        from imagesapi import catalogue_version  # noqa: F401 - connects the signals that follow operators' edits
+        from imagesapi import (
+            breakers,
+            catalogue_version,  # noqa: F401 - connects the signals that follow operators' edits
+            own_keys,
+        )
 
         callers.register_fact("catalogue_version", "SELECT number FROM imagesapi_catalogversion LIMIT 1")
+        callers.register_fact("breakers", breakers.FACT)
+        callers.register_fact("own_keys_version", own_keys.FACT)
         ledger.register_proof("a hold and its generation disagree", _UNFINISHED_BUSINESS)
         ledger.register_proof("a generation's cost differs from its charge", _CHARGES_DIFFER)
         ledger.register_proof("something was charged without an image", _CHARGED_WITHOUT_AN_IMAGE)

@@ -11,7 +11,7 @@ from typing import Any
 import pybase64
 
 from core import ids
-from imagesapi import imaging
+from imagesapi import imaging, pictures
 from imagesapi.admission import Settlement
 from imagesapi.providers.base import BadAnswer
 from imagesapi.values import Answer, Fitted, ImageRequest, Picture
@@ -80,7 +80,7 @@ def _examine(picture: Picture, position: int, fitted: Fitted, request: ImageRequ
     data = picture.data if picture.data is not None else pybase64.b64decode(text or "", validate=True)
     facts = imaging.identify(data)
     if fitted.convert_to is not None:
-        data = imaging.convert(data, to=fitted.convert_to, compression=request.output_compression)
+        data = pictures.convert(data, to=fitted.convert_to, compression=request.output_compression)
         facts, text = imaging.identify(data), None
     return Kept(position=position, data=data, facts=facts, b64=text, revised_prompt=picture.revised_prompt or "")
 
@@ -97,6 +97,16 @@ def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
         name: f"{value[:_LONG_TEXT_CHARS]}…" if isinstance(value, str) and len(value) > _LONG_TEXT_CHARS else value
         for name, value in body.items()
     }
+
+
+def sent(body: Mapping[str, Any], fitted: Fitted) -> dict[str, Any]:
+    """What went to the provider, for the log: the body, and the facts of the pictures that went with it."""
+    found = shortened(body)
+    if fitted.images:
+        found["images"] = [image.as_dict() for image in fitted.images]
+    if fitted.mask is not None:
+        found["mask"] = fitted.mask.as_dict()
+    return found
 
 
 def as_document(settlement: Settlement) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import contextlib
 import datetime as dt
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -18,53 +18,65 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
-from accounts import keys
+from accounts import keys, scopes
 from accounts.callers import Caller
+from billing import ledger
 from core import errors, faults, ids, load, memory, sql
 from imagesapi import (
     admission,
+    answers,
+    calling,
+    cancelling,
     catalog,
     delivery,
     failures,
+    key_rules,
     leases,
+    own_keys,
     pricing,
-    providers,
     receipts,
     results,
+    retry_budget,
     routing,
     store,
 )
-from imagesapi.admission import Settlement, Try
+from imagesapi.admission import NO_MARKS, Marks, Settlement, Try
+from imagesapi.answers import Recipient
 from imagesapi.delivery import Kept
-from imagesapi.providers.base import BadAnswer, Call, ProviderError
+from imagesapi.providers.base import Blocked, ProviderError
 from imagesapi.routing import Candidate, Plan
-from imagesapi.values import Answer, ImageRequest
+from imagesapi.values import Answer, ImageRequest, Partial
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A completed request: what was delivered, by whom, and what it cost."""
+    """A completed request: the answer, by whom, and what it cost."""
 
     generation_id: uuid.UUID
-    created_at: dt.datetime
     candidate: Candidate
-    answer: Answer
-    images: tuple[Kept, ...]
-    tries: tuple[Try, ...]
+    document: dict[str, Any]
     charged_nanos: int
+    verdict: ledger.Verdict | None = None
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     """One admitted generation while this process works on it."""
 
     id: uuid.UUID
     request: ImageRequest
     plan: Plan
+    hold_nanos: int
     deadline: float
+    recipient: Recipient
+    marks: Marks = NO_MARKS
+    on_partial: Callable[[Partial], None] | None = None
+    goes_on_after_refusal: bool = False
     tries: list[Try] = field(default_factory=list)
+    # Attempts that were made before by a process that is gone.
+    earlier_tries: int = 0
     result_is_kept: bool = False
     is_resolved: bool = False
 
@@ -72,121 +84,150 @@ class _Job:
 def plan(caller: Caller, request: ImageRequest) -> Plan:
     """The candidates and their prices, before anything is held: what a dry run shows.
 
-    Raises what routing.plan raises, and MaxCostExceeded.
+    Raises what routing.plan_for raises, what key_rules.allowed raises, and MaxCostExceeded.
     """
     snapshot = catalog.snapshot(caller.catalogue_version)
     sql.give_back()
-    found = routing.plan(request, snapshot, at=timezone.now())
+    found = routing.plan_for(caller, request, snapshot, at=timezone.now())
+    if caller.rules.restricts:
+        candidates = key_rules.allowed(caller, found.candidates, aliases=snapshot.aliases)
+        hold_nanos = max(candidate.hold_nanos for candidate in candidates)
+        found = replace(found, candidates=candidates, hold_nanos=hold_nanos)
     if request.max_cost_nanos is not None and found.hold_nanos > request.max_cost_nanos:
         raise failures.above_max_cost(found.hold_nanos, request.max_cost_nanos)
     return found
 
 
-def create(caller: Caller, request: ImageRequest, *, generation_id: uuid.UUID | None = None) -> Outcome:
+def create(
+    caller: Caller,
+    request: ImageRequest,
+    *,
+    generation_id: uuid.UUID | None = None,
+    marks: Marks = NO_MARKS,
+    on_partial: Callable[[Partial], None] | None = None,
+) -> Outcome:
     """Make the images and charge what they cost. `caller` may be some seconds old: the hold looks at its key again.
 
-    Raises a PixelparError when there is nothing to deliver; then nothing is charged.
+    `on_partial` gets unfinished pictures while a provider streams. Raises a PixelparError when there is nothing to
+    deliver; then nothing is charged. Raises a database error when the idempotency key is taken (admission.is_taken).
     """
     generation_id = generation_id or ids.new()
     with load.slot(), memory.scope(), leases.working(generation_id):
         faults.point("before_hold")
         with load.turn():
-            found = _admitted(generation_id, caller, request)
-        job = _Job(
+            found, verdict = admitted(generation_id, caller, request, marks=marks)
+        job = Job(
             id=generation_id,
             request=request,
             plan=found,
+            hold_nanos=found.hold_nanos,
             deadline=time.monotonic() + settings.PROVIDER_TIMEOUT_S,
+            recipient=Recipient.of(caller, request),
+            marks=marks,
+            on_partial=on_partial,
+            goes_on_after_refusal=caller.rules.on_refusal == "next",
         )
-        with _closed_whatever_happens(job):
+        with closed_whatever_happens(job):
             faults.point("after_hold")
-            return _work(job)
+            outcome = work(job)
+        return replace(outcome, verdict=verdict)
 
 
-def _admitted(generation_id: uuid.UUID, caller: Caller, request: ImageRequest) -> Plan:
+def admitted(
+    generation_id: uuid.UUID, caller: Caller, request: ImageRequest, *, marks: Marks
+) -> tuple[Plan, ledger.Verdict]:
     """Plan and hold; when the key or the catalogue changed meanwhile, once more with what they are now."""
     try:
-        found = plan(caller, request)
-        admission.admit(generation_id, caller=caller, request=request, plan=found)
-        return found
+        return _held(generation_id, caller, request, marks)
     except (admission.Stale, errors.PixelparError) as refusal:
-        fresh = keys.look_again(caller)
-        if isinstance(refusal, errors.PixelparError) and fresh.catalogue_version == caller.catalogue_version:
+        fresh = keys.look_again(caller, scope=scopes.IMAGES)
+        if isinstance(refusal, errors.PixelparError) and _reads_the_same(caller, fresh):
             raise
-    found = plan(fresh, request)
     try:
-        admission.admit(generation_id, caller=fresh, request=request, plan=found)
+        return _held(generation_id, fresh, request, marks)
     except admission.Stale as error:
         raise errors.Overloaded("The catalogue is being changed just now. Try again.", retry_after_s=1) from error
-    return found
 
 
-def _work(job: _Job) -> Outcome:
+def _held(generation_id: uuid.UUID, caller: Caller, request: ImageRequest, marks: Marks) -> tuple[Plan, ledger.Verdict]:
+    found = routing.claim(plan(caller, request))
+    try:
+        return found, admission.admit(generation_id, caller=caller, request=request, plan=found, marks=marks)
+    except BaseException:
+        routing.release(found)
+        raise
+
+
+def _reads_the_same(caller: Caller, fresh: Caller) -> bool:
+    """Whether a refusal would come again: nothing that it can have been decided by has changed."""
+    return (fresh.key_version, fresh.catalogue_version, own_keys.version(fresh)) == (
+        caller.key_version,
+        caller.catalogue_version,
+        own_keys.version(caller),
+    )
+
+
+def work(job: Job) -> Outcome:
+    """Try the candidates in their order until one delivers; its first attempt is written already."""
+    retry_budget.deposit()
     for candidate in job.plan.candidates:
         if job.tries:
+            if not (routing.may_try(candidate) and retry_budget.withdraw()):
+                continue
             _go_on(job, candidate)
-        attempt = Try(candidate=candidate, number=len(job.tries) + 1)
+        attempt = Try(candidate=candidate, number=job.earlier_tries + len(job.tries) + 1)
         job.tries.append(attempt)
         sent_at = timezone.now()
         try:
-            answer, images = _call(job, attempt)
+            answer, images = calling.run(attempt, _surroundings(job, attempt))
         except ProviderError as error:
             _note_failure(attempt, error)
-            if not _may_continue(error, job.deadline):
+            if not _may_continue(error, job):
                 break
             continue
         with load.turn():
-            return _settle(job, attempt, answer, images, sent_at)
+            outcome = _settle(job, attempt, answer, images, sent_at)
+        routing.note(candidate, None)
+        return outcome
     ending = failures.ending(job.tries)
-    raise _close(job, ending.error, status=ending.status)
+    told = close(job, ending.error, status=ending.status)
+    routing.note(job.tries[-1].candidate, job.tries[-1].error)
+    raise told
 
 
-def _go_on(job: _Job, candidate: Candidate) -> None:
+def _go_on(job: Job, candidate: Candidate) -> None:
     faults.point("before_next_attempt")
     if not admission.next_attempt(job.id, failed=job.tries[-1], candidate=candidate):
         job.is_resolved = True
         raise failures.taken_over()
+    routing.note(job.tries[-1].candidate, job.tries[-1].error)
     faults.point("after_next_attempt")
 
 
-def _remember(job: _Job, attempt: Try, reference: dict[str, Any]) -> None:
+def _remember(job: Job, attempt: Try, call: int | None, reference: dict[str, Any]) -> None:
     faults.point("before_remember")
-    admission.remember(job.id, number=attempt.number, job=reference)
+    admission.remember(job.id, number=attempt.number, call=call, job=reference)
     faults.point("after_remember")
 
 
-def _call(job: _Job, attempt: Try) -> tuple[Answer, tuple[Kept, ...]]:
-    """One provider call, and its pictures looked at: garbage in a success is the provider's failure."""
-    offer, fitted = attempt.candidate.offer, attempt.candidate.fitted
-    started = time.monotonic()
-    call = Call(
-        offer=offer,
-        fitted=fitted,
-        body=attempt.candidate.body,
-        deadline=_deadline(job, attempt),
+def _surroundings(job: Job, attempt: Try) -> calling.Surroundings:
+    return calling.Surroundings(
+        request=job.request,
         generation_id=ids.public("req", job.id),
-        remember=lambda reference: _remember(job, attempt, reference),
+        deadline=_deadline(job, attempt),
+        remember=lambda call, reference: _remember(job, attempt, call, reference),
+        on_partial=job.on_partial,
+        cancelled=lambda: cancelling.is_wished(job.id),
     )
-    try:
-        faults.point("before_call")
-        answer = providers.load(offer.adapter).run(call)
-        faults.point("after_call")
-        return answer, delivery.examine(answer, fitted, job.request)
-    except (ProviderError, DatabaseError):
-        raise
-    except Exception as error:  # an adapter's bug must not become a lost hold or a 500
-        log.exception("an adapter failed in a way it should not", adapter=offer.adapter)
-        raise BadAnswer(f"{offer.provider_name}'s answer could not be understood") from error
-    finally:
-        attempt.duration_ms = round((time.monotonic() - started) * 1000)
 
 
-def _deadline(job: _Job, attempt: Try) -> float:
+def _deadline(job: Job, attempt: Try) -> float:
     """When this attempt gives up: where another may follow a timeout, each gets its share of the time that is left."""
     if not settings.FAILOVER_AFTER_TIMEOUT:
         return job.deadline
     now = time.monotonic()
-    return now + (job.deadline - now) / (len(job.plan.candidates) - attempt.number + 1)
+    place = attempt.number - job.earlier_tries
+    return now + (job.deadline - now) / (len(job.plan.candidates) - place + 1)
 
 
 def _note_failure(attempt: Try, error: ProviderError) -> None:
@@ -202,25 +243,26 @@ def _note_failure(attempt: Try, error: ProviderError) -> None:
     )
 
 
-def _may_continue(error: ProviderError, deadline: float) -> bool:
-    if time.monotonic() >= deadline:
+def _may_continue(error: ProviderError, job: Job) -> bool:
+    """Whether another provider may be asked: what was surely not billed, what the operator allows after a timeout, and
+    a refusal of content only where the caller's key says so."""
+    if time.monotonic() >= job.deadline:
         return False
-    return error.may_fail_over or (error.possibly_billed and settings.FAILOVER_AFTER_TIMEOUT)
+    if isinstance(error, Blocked):
+        return job.goes_on_after_refusal
+    return error.may_fail_over or (error.possibly_billed and bool(settings.FAILOVER_AFTER_TIMEOUT))
 
 
-def _settle(job: _Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], sent_at: dt.datetime) -> Outcome:
+def _settle(job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], sent_at: dt.datetime) -> Outcome:
     """Price, keep the bytes, keep the result, settle: in this order a crash anywhere costs nobody twice."""
-    settlement = settlement_for(
-        job.id, attempt, job.request, answer, images, sent_at=sent_at, hold_nanos=job.plan.hold_nanos
-    )
+    settlement, document = settlement_for(job, attempt, answer, images, sent_at=sent_at)
     try:
         faults.point("before_images")
         keep(settlement, images)
         job.result_is_kept = True
     except store.StoreError as error:
         log.exception("images could not be kept; the platform absorbs their cost")
-        attempt.status = "succeeded"
-        raise _close(
+        raise close(
             job,
             failures.store_is_down(),
             status="upstream_failure",
@@ -237,45 +279,47 @@ def _settle(job: _Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], s
     _, absorbed_nanos = resolved
     if absorbed_nanos:
         log.error("a cost above its hold was absorbed", absorbed_nanos=absorbed_nanos, provider=settlement.provider)
-    attempt.status = "succeeded"
     return Outcome(
         generation_id=job.id,
-        created_at=timezone.now(),
         candidate=attempt.candidate,
-        answer=answer,
-        images=images,
-        tries=tuple(job.tries),
+        document=answers.with_pictures(document, images),
         charged_nanos=settlement.charged_nanos,
     )
 
 
 def settlement_for(
-    generation_id: uuid.UUID,
-    attempt: Try,
-    request: ImageRequest,
-    answer: Answer,
-    images: tuple[Kept, ...],
-    *,
-    sent_at: dt.datetime,
-    hold_nanos: int,
-) -> Settlement:
-    """What the delivered pictures cost, at the prices valid when the attempt was sent, with the receipt."""
+    job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], *, sent_at: dt.datetime
+) -> tuple[Settlement, dict[str, Any]]:
+    """What the delivered pictures cost, at the prices valid when the attempt was sent, with receipt and answer."""
     candidate = attempt.candidate
     offer, fitted = candidate.offer, candidate.fitted
     cost = pricing.actual(offer, fitted, answer, sent_at, [image.pixels for image in images])
-    charged_nanos = min(cost.total_nanos, hold_nanos)
-    return Settlement(
-        generation_id=generation_id,
+    charged_nanos = 0 if candidate.own_key else min(cost.total_nanos, job.hold_nanos)
+    attempt.status = "succeeded"
+    document = answers.compose(
+        job.id,
+        created_at=timezone.now(),
+        answer=answer,
+        images=images,
+        tries=job.tries,
+        charged_nanos=charged_nanos,
+        recipient=job.recipient,
+    )
+    settlement = Settlement(
+        generation_id=job.id,
         number=attempt.number,
         provider=offer.provider,
         provider_request_id=answer.request_id or "",
-        cost_nanos=cost.total_nanos,
+        cost_nanos=0 if candidate.own_key else cost.total_nanos,
         charged_nanos=charged_nanos,
         simulated=offer.simulated,
-        sent=delivery.shortened(candidate.body),
+        sent=delivery.sent(candidate.body, fitted),
         adjustments=[change.as_dict() for change in fitted.adjustments],
-        receipt=receipts.compose(request, candidate, answer, cost, charged_nanos=charged_nanos),
+        receipt=receipts.compose(job.request, candidate, answer, cost, charged_nanos=charged_nanos),
+        parts=attempt.parts,
+        answer=answers.to_keep(document) if job.marks.keeps_answer else None,
     )
+    return settlement, document
 
 
 def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
@@ -297,7 +341,7 @@ def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
     faults.point("after_result")
 
 
-def _close(job: _Job, error: errors.PixelparError, *, status: str, absorbed_nanos: int = 0) -> errors.PixelparError:
+def close(job: Job, error: errors.PixelparError, *, status: str, absorbed_nanos: int = 0) -> errors.PixelparError:
     """Void the hold and end the generation; returns the error to raise."""
     faults.point("before_void")
     last = job.tries[-1]
@@ -316,7 +360,7 @@ def _close(job: _Job, error: errors.PixelparError, *, status: str, absorbed_nano
 
 
 @contextlib.contextmanager
-def _closed_whatever_happens(job: _Job) -> Iterator[None]:
+def closed_whatever_happens(job: Job) -> Iterator[None]:
     """No exception of any kind leaves a hold open: what was kept is left to recovery, the rest is voided here."""
     try:
         yield
@@ -335,7 +379,7 @@ def _closed_whatever_happens(job: _Job) -> Iterator[None]:
             last.status = "unknown"
         failure = errors.InternalError("Something went wrong on our side, and nothing was charged.")
         with contextlib.suppress(DatabaseError):  # then recovery voids it when the lease ends
-            _close(job, failure, status="upstream_failure")
+            close(job, failure, status="upstream_failure")
         if isinstance(error, Exception):
             raise failure from error
         raise

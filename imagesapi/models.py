@@ -10,6 +10,30 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Organization
 from core import ids
+from imagesapi.routing_models import Breaker, OfferHealth, OwnProviderKey
+from imagesapi.usage_models import UsageHour, UsageMark
+from imagesapi.webhook_models import WebhookDelivery, WebhookEndpoint
+
+# Django looks for models here; those of a part of its own live beside.
+__all__ = [
+    "Attempt",
+    "Breaker",
+    "CatalogVersion",
+    "Generation",
+    "GenerationStatus",
+    "Image",
+    "Model",
+    "Offer",
+    "OfferHealth",
+    "OwnProviderKey",
+    "PriceLine",
+    "Provider",
+    "ProviderSecret",
+    "UsageHour",
+    "UsageMark",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+]
 
 
 class CatalogRow(models.Model):
@@ -31,6 +55,8 @@ class Provider(CatalogRow):
     # The module of imagesapi.providers that speaks this provider's protocol.
     adapter = models.SlugField(max_length=64)
     website = models.URLField(blank=True)
+    # What an adapter that serves several providers must know of this one: its dialect, its address.
+    options = models.JSONField(default=dict, blank=True)
 
     def __str__(self) -> str:
         return self.slug
@@ -64,6 +90,8 @@ class Model(CatalogRow):
     # Named to callers when every offer is retired; requests go there only when `redirects` is set by an operator.
     successor = models.CharField(max_length=120, blank=True)
     redirects = models.BooleanField(default=False)
+    # An operator's fixed order: these providers are tried first, whatever they cost.
+    provider_order = ArrayField(models.SlugField(max_length=64), default=list, blank=True)
 
     def __str__(self) -> str:
         return self.slug
@@ -122,6 +150,8 @@ class PriceLine(models.Model):
                         "image_input_token",
                         "image_output_token",
                         "text_output_token",
+                        "input_image",
+                        "input_megapixel",
                     ]
                 ),
             ),
@@ -262,6 +292,8 @@ class Attempt(models.Model):
     provider = models.CharField(max_length=64)
     executed_model = models.CharField(max_length=240)
     status = models.CharField(max_length=16, choices=AttemptStatus.choices)
+    # Made with a key that the organization brought: the provider bills them, and nothing is charged here.
+    own_key = models.BooleanField(default=False, db_default=False)
     # The most this attempt can have cost: what reconciliation may find on the provider's bill.
     worst_case_nanos = models.BigIntegerField()
     sent_at = models.DateTimeField(db_default=Now())
@@ -307,11 +339,17 @@ class Image(models.Model):
     sha256 = models.BinaryField(max_length=32)
     revised_prompt = models.TextField(default="", db_default="")
     created_at = models.DateTimeField(db_default=Now())
+    # Gone for everybody from this moment; the file goes right after, or with the next sweep, and then `path` is blank.
     deleted_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["generation", "position"], name="image_position_once"),)
-        indexes = (models.Index(fields=["organization", "-id"], name="image_by_organization"),)
+        indexes = (
+            models.Index(fields=["organization", "-id"], name="image_by_organization"),
+            models.Index(
+                fields=["deleted_at"], name="image_to_delete", condition=Q(deleted_at__isnull=False) & ~Q(path="")
+            ),
+        )
 
     def __str__(self) -> str:
         return ids.public("img", self.id)

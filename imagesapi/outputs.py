@@ -1,78 +1,14 @@
-"""OpenAI's shape plus what only we can say: cost, attempts, adjustments, links with their life."""
+"""What goes beside an answer: its headers, and what a dry run shows instead of one."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from accounts.callers import Caller
 from core import ids, money
-from imagesapi import links, receipts
-from imagesapi.delivery import Kept
+from imagesapi import receipts
 from imagesapi.gateway import Outcome
 from imagesapi.routing import Plan
-from imagesapi.values import ImageRequest
-
-
-def images(outcome: Outcome, *, caller: Caller, request: ImageRequest) -> dict[str, Any]:
-    """The answer of `images/generations`."""
-    chosen = request.response_format or caller.default_response_format
-    expires_at_s = int(time.time()) + caller.link_life_minutes * 60
-    answer, fitted = outcome.answer, outcome.candidate.fitted
-    first = outcome.images[0].facts
-    document: dict[str, Any] = {
-        "id": ids.public("req", outcome.generation_id),
-        "created": int(outcome.created_at.timestamp()),
-        "data": [_item(image, chosen, expires_at_s) for image in outcome.images],
-        "background": answer.effective.get("background", fitted.background or "auto"),
-        "output_format": first.content_type.removeprefix("image/"),
-        "quality": answer.effective.get("quality", fitted.quality or "auto"),
-        "size": f"{first.width_px}x{first.height_px}",
-    }
-    if answer.usage is not None:
-        usage = answer.usage
-        document["usage"] = {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "total_tokens": usage.input_tokens + usage.output_tokens,
-            "input_tokens_details": {
-                "text_tokens": usage.text_input_tokens,
-                "image_tokens": usage.image_input_tokens,
-            },
-            "output_tokens_details": {
-                "image_tokens": usage.image_output_tokens,
-                "text_tokens": usage.text_output_tokens,
-            },
-        }
-    document["metadata"] = _metadata(outcome)
-    return document
-
-
-def _item(image: Kept, chosen: str, expires_at_s: int) -> dict[str, Any]:
-    item: dict[str, Any] = {}
-    if chosen != "b64_json":
-        item["url"] = links.make(image.id, expires_at_s=expires_at_s)
-        item["expires_at"] = expires_at_s
-    if chosen != "url":
-        item["b64_json"] = image.base64()
-    if image.revised_prompt:
-        item["revised_prompt"] = image.revised_prompt
-    return item
-
-
-def _metadata(outcome: Outcome) -> dict[str, Any]:
-    offer = outcome.candidate.offer
-    return {
-        "model": offer.model,
-        "executed_model": offer.executed_model,
-        "provider": offer.provider,
-        "provider_name": offer.provider_name,
-        "simulated": offer.simulated,
-        "cost": money.json_number(outcome.charged_nanos),
-        "cost_currency": "USD",
-        "attempts": [attempt.as_dict() for attempt in outcome.tries],
-        "adjustments": [change.as_dict() for change in outcome.candidate.fitted.adjustments],
-    }
 
 
 def headers(outcome: Outcome, *, started_s: float) -> dict[str, str]:

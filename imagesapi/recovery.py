@@ -13,13 +13,28 @@ import structlog
 from django.db import connection
 from django.utils import timezone
 
+from accounts.models import Organization
 from core import errors, faults, ids, sql
-from imagesapi import admission, catalog, delivery, fitting, gateway, inputs, leases, pricing, providers, results, store
-from imagesapi.admission import Settlement, Try
+from imagesapi import (
+    admission,
+    calling,
+    catalog,
+    delivery,
+    fitting,
+    gateway,
+    jobs,
+    leases,
+    pricing,
+    providers,
+    results,
+    store,
+)
+from imagesapi.admission import Marks, Settlement, Try
+from imagesapi.answers import Recipient
 from imagesapi.models import Image
 from imagesapi.providers.base import ProviderError
-from imagesapi.routing import Candidate
-from imagesapi.values import ImageRequest
+from imagesapi.routing import Candidate, Plan
+from imagesapi.values import Answer, Fitted, ImageRequest, Offer
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +54,10 @@ WITH expired AS (
     UPDATE imagesapi_generation g
     SET lease_owner = %(owner)s, lease_expires_at = now() + make_interval(secs => %(life_s)s)
     FROM expired WHERE g.id = expired.id
-    RETURNING g.id, g.asked, g.simulated, g.created_at
+    RETURNING g.id, g.organization_id, g.status, g.is_async, g.body_hash IS NOT NULL AS is_marked, g.endpoint, g.asked,
+        g.simulated, g.created_at
 )
-SELECT c.id, c.asked, c.simulated, c.created_at, h.promo_nanos + h.wallet_nanos,
+SELECT c.*, h.promo_nanos + h.wallet_nanos,
        a.number, a.offer_id, a.provider, a.executed_model, a.sent_at, a.job
 FROM claimed c
 JOIN billing_hold h ON h.id = c.id
@@ -57,16 +73,26 @@ class Abandoned:
     """One claimed generation with its last attempt."""
 
     id: uuid.UUID
+    organization_id: int
+    status: str
+    is_async: bool
+    is_marked: bool
+    endpoint: str
     asked: dict[str, Any]
     simulated: bool
     created_at: dt.datetime
     hold_nanos: int
+    # Of its last attempt; an asynchronous request that was taken and not yet sent has none.
     number: int
     offer_id: int
     provider: str
     executed_model: str
     sent_at: dt.datetime
     job: dict[str, Any] | None
+
+    @property
+    def keeps_answer(self) -> bool:
+        return self.is_async or self.is_marked
 
 
 @dataclass(slots=True)
@@ -104,24 +130,30 @@ def _claim() -> list[Abandoned]:
         rows = cursor.fetchall()
     sql.give_back()
     faults.point("after_claim")
-    names = Abandoned.__slots__
-    return [Abandoned(**{**dict(zip(names, row, strict=True)), **_parsed(row)}) for row in rows]
+    return [_read(dict(zip(Abandoned.__slots__, row, strict=True))) for row in rows]
 
 
-def _parsed(row: tuple[Any, ...]) -> dict[str, Any]:
-    return {
-        "asked": orjson.loads(row[1]) if isinstance(row[1], str) else row[1],
-        "job": orjson.loads(row[10]) if isinstance(row[10], str) else row[10],
-    }
+def _read(row: dict[str, Any]) -> Abandoned:
+    for name in ("asked", "job"):
+        if isinstance(row[name], str):
+            row[name] = orjson.loads(row[name])
+    if row["number"] is None:
+        row |= {"number": 0, "provider": "", "sent_at": row["created_at"]}
+    return Abandoned(**row)
 
 
 def _resolve(abandoned: Abandoned) -> str:
+    if abandoned.status == "pending":  # still in the queue, or its job was lost
+        jobs.wake(abandoned.id)
+        return "waiting"
     document = results.find(abandoned.id)
     if document is not None:
         log.warning("settling from a kept result", generation=ids.public("req", abandoned.id))
         return _settle(delivery.from_document(document))
     if abandoned.job:
         return _ask(abandoned)
+    if abandoned.is_async and jobs.put_back(abandoned.id):
+        return "waiting"
     return _void(abandoned, "interrupted", "The server was interrupted while it worked on this; nothing was charged.")
 
 
@@ -155,11 +187,11 @@ def _ask(abandoned: Abandoned) -> str:
     sql.give_back()
     if offer is None or not offer.connection.configured:
         return _void(abandoned, "interrupted", "The provider of this request is no longer configured.")
-    request = _request(abandoned)
     try:
+        request = jobs.again(abandoned.asked, abandoned.endpoint)
         fitted = fitting.fit(request, offer)
         faults.point("before_ask")
-        answer = providers.load(offer.adapter).resume(offer, abandoned.job or {}, time.monotonic() + _ASK_TIMEOUT_S)
+        answer = _resumed(offer, abandoned.job or {})
         faults.point("after_ask")
         if answer is None:
             if timezone.now() - abandoned.created_at > JOB_MAX_AGE:
@@ -170,34 +202,63 @@ def _ask(abandoned: Abandoned) -> str:
         return _void(abandoned, error.error_code, "The provider could not deliver; nothing was charged.", error)
     except errors.PixelparError:
         return _void(abandoned, "interrupted", "The request could not be continued; nothing was charged.")
-    candidate = Candidate(
+    attempt = Try(candidate=_candidate(abandoned, offer, fitted), number=abandoned.number)
+    settlement, _ = gateway.settlement_for(
+        gateway.Job(
+            id=abandoned.id,
+            request=request,
+            plan=Plan(offer.model, (attempt.candidate,), abandoned.hold_nanos, abandoned.created_at, 0),
+            hold_nanos=abandoned.hold_nanos,
+            deadline=0,
+            recipient=_recipient(abandoned, request),
+            marks=Marks(is_async=abandoned.keeps_answer),
+            tries=[attempt],
+        ),
+        attempt,
+        answer,
+        images,
+        sent_at=abandoned.sent_at,
+    )
+    gateway.keep(settlement, images)
+    return _settle(settlement)
+
+
+def _resumed(offer: Offer, job: dict[str, Any]) -> Answer | None:
+    """What a queued job made, or several of one attempt; None while one of them still runs."""
+    adapter = providers.load(offer.adapter)
+    deadline = time.monotonic() + _ASK_TIMEOUT_S
+    if "calls" not in job:
+        return adapter.resume(offer, job, deadline)
+    answers: list[Answer] = []
+    failures: list[ProviderError] = []
+    for _, reference in sorted(job["calls"].items(), key=lambda entry: int(entry[0])):
+        try:
+            answer = adapter.resume(offer, reference, deadline)
+        except ProviderError as error:
+            failures.append(error)
+            continue
+        if answer is None:
+            return None
+        answers.append(answer)
+    if not answers:
+        raise next((error for error in failures if error.possibly_billed), failures[0])
+    return calling.merged(answers)
+
+
+def _candidate(abandoned: Abandoned, offer: Offer, fitted: Fitted) -> Candidate:
+    return Candidate(
         offer=offer,
         fitted=fitted,
         body=providers.load(offer.adapter).build(fitted, offer),
         worst_case=pricing.worst_case(offer, fitted, abandoned.sent_at),
         expected=pricing.expected(offer, fitted, abandoned.sent_at),
     )
-    settlement = gateway.settlement_for(
-        abandoned.id,
-        Try(candidate=candidate, number=abandoned.number),
-        request,
-        answer,
-        images,
-        sent_at=abandoned.sent_at,
-        hold_nanos=abandoned.hold_nanos,
-    )
-    gateway.keep(settlement, images)
-    return _settle(settlement)
 
 
-def _request(abandoned: Abandoned) -> ImageRequest:
-    return inputs.generation(
-        abandoned.asked,
-        default_model=str(abandoned.asked.get("model", "")),
-        dry_run=False,
-        max_cost_header=None,
-        size_bytes=0,
-    )
+def _recipient(abandoned: Abandoned, request: ImageRequest) -> Recipient:
+    organization = Organization.objects.get(pk=abandoned.organization_id)
+    chosen = request.response_format or organization.default_response_format
+    return Recipient(chosen, organization.link_life_minutes)
 
 
 def _drop_leftovers() -> None:

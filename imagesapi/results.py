@@ -132,6 +132,12 @@ def waiting() -> Iterator[uuid.UUID]:
             yield uuid.UUID(found["id"])
 
 
+def documents() -> Iterator[dict[str, Any]]:
+    """Whatever is kept on this machine, whole."""
+    for _, found in _written():
+        yield found["result"]
+
+
 def remove_empty() -> None:
     """The files of processes that ended in peace."""
     for path in _folder().glob("*.json"):

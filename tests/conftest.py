@@ -66,6 +66,16 @@ def _own_folders(settings: Settings, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_retry_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process spends its failovers over all its requests; no test pays for those before it."""
+    from imagesapi import retry_budget
+
+    fresh = retry_budget.Budget()
+    monkeypatch.setattr(retry_budget, "deposit", fresh.deposit)
+    monkeypatch.setattr(retry_budget, "withdraw", fresh.withdraw)
+
+
+@pytest.fixture(autouse=True)
 def _ledger_stays_exact(request: pytest.FixtureRequest) -> Iterator[None]:
     """T-01 and T-02 after every test that can touch money: sums of the journal, balances and holds agree."""
     touches = "db" in request.fixturenames or request.node.get_closest_marker("django_db") is not None

@@ -20,9 +20,11 @@ import requests
 from django.conf import settings
 from django.db import connection
 
-from tests.fakes.providers import FAL_KEY, OPENAI_KEY, ProviderFake
+from tests.fakes.providers import FAL_KEY, GEMINI_KEY, OPENAI_KEY, REPLICATE_TOKEN, ProviderFake
 
 START_TIMEOUT_S = 40
+# Of the tester's own environment: another database, and keys that would make more providers routable.
+_NOT_PASSED_ON = ("DATABASE_URL", "DATABASE_OWNER_URL", "GEMINI_", "REPLICATE_")
 
 
 def free_port() -> int:
@@ -31,11 +33,16 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def environment(fake: ProviderFake | None, *, port: int, folder: Path, **more: str) -> dict[str, str]:
-    """What the platform's processes are started with: the application's role, this test's database and folders."""
+def environment(
+    fake: ProviderFake | None, *, port: int, folder: Path, all_providers: bool = False, **more: str
+) -> dict[str, str]:
+    """What the platform's processes are started with: the application's role, this test's database and folders.
+
+    Of the fakes, openai and fal have a key; the others only with `all_providers`, since a key makes them routable.
+    """
     name = str(connection.settings_dict["NAME"])
     found = {
-        **{key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", "DATABASE_OWNER_URL")},
+        **{key: value for key, value in os.environ.items() if not key.startswith(_NOT_PASSED_ON)},
         "PYTHONPATH": os.pathsep.join([str(settings.ROOT), str(settings.ROOT / "platform")]),
         "HOST": "127.0.0.1",
         "PORT": str(port),
@@ -61,6 +68,13 @@ def environment(fake: ProviderFake | None, *, port: int, folder: Path, **more: s
             "FAL_KEY": FAL_KEY,
             "FAL_RUN_URL": fake.fal_run_url,
             "FAL_QUEUE_URL": fake.fal_queue_url,
+        }
+    if fake is not None and all_providers:
+        found |= {
+            "GEMINI_API_KEY": GEMINI_KEY,
+            "GEMINI_BASE_URL": fake.google_url,
+            "REPLICATE_API_TOKEN": REPLICATE_TOKEN,
+            "REPLICATE_BASE_URL": fake.replicate_url,
         }
     return found | more
 

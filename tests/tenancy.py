@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from django.apps import apps
@@ -14,10 +14,14 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils import timezone
 
-from accounts import keys, organizations, users
+from accounts import keys, organizations, scopes, users
 from accounts.models import ApiKey, Organization, Role, User
 from billing import ledger
 from core import ids
+from imagesapi import own_keys, webhooks
+from imagesapi.models import Generation
+from imagesapi.webhook_models import WebhookDelivery
+from tests.imagesapi.canvas import data_uri, picture
 from tests.people import IssuedKey, issue, sign_in
 
 # --- the addresses ----------------------------------------------------------------------------------------------------
@@ -40,6 +44,12 @@ class Route:
     body: Mapping[str, Any] = field(default_factory=dict)
     # A list, which must show the asker's own things of this kind and nobody else's.
     lists: str | None = None
+    # What a key must be allowed to do; None for what every key may.
+    scope: str | None = None
+    # Whether a body with a field that it does not know is refused rather than read without it.
+    strict: bool = False
+    # The same of the query string.
+    strict_query: bool = False
 
     @property
     def takes_ids(self) -> bool:
@@ -59,22 +69,106 @@ _GENERATIONS = Route(
     "api",
     {"POST": frozenset()},
     body={"model": "mock-image", "prompt": "a red fox", "size": "16x16", "response_format": "url"},
+    scope=scopes.IMAGES,
 )
-_CONTENT = Route("link", {"GET": frozenset()}, path_ids={"word": "image"})
+_PICTURE = {"images": [{"image_url": data_uri(picture())}]}
+_EDITS = replace(_GENERATIONS, body={**_GENERATIONS.body, **_PICTURE})
+_VARIATIONS = replace(_GENERATIONS, body={"model": "mock-image", "size": "16x16", **_PICTURE})
+_CONTENT = Route("link", {"GET": frozenset()}, path_ids={"word": "image"}, scope=scopes.REQUESTS)
+_IMAGE = Route("api", {"GET": frozenset(), "DELETE": frozenset()}, path_ids={"word": "image"}, scope=scopes.REQUESTS)
+_KEYS = Route(
+    "api",
+    {"GET": frozenset(), "POST": frozenset()},
+    query_ids={"starting_after": "key", "ending_before": "key"},
+    # What a key with this scope alone can give.
+    body={"name": "made by the sweep", "scopes": ["keys"]},
+    lists="key",
+    scope=scopes.KEYS,
+    strict=True,
+    strict_query=True,
+)
+_KEY = Route(
+    "api",
+    {method: frozenset() for method in ("GET", "PATCH", "POST", "DELETE")},
+    path_ids={"word": "key"},
+    body={"name": "renamed by the sweep"},
+    scope=scopes.KEYS,
+    strict=True,
+)
+
+_WEBHOOK: dict[str, Any] = {"path_ids": {"word": "webhook"}, "scope": scopes.WEBHOOKS}
+
+_NEW_KEY = {"name": "made by the sweep", "scopes": ["images"]}
 
 ROUTES: dict[str, Route] = {
     "generations_op": _GENERATIONS,
     "generations_v1": _GENERATIONS,
+    "edits_op": _EDITS,
+    "edits_v1": _EDITS,
+    "variations_op": _VARIATIONS,
+    "variations_v1": _VARIATIONS,
     "image_content_op": _CONTENT,
     "image_content_v1": _CONTENT,
     "models_op": _api(),
     "models_v1": _api(),
     "model_op": _api(path_ids={"name": "model"}),
     "model_v1": _api(path_ids={"name": "model"}),
-    "requests": _api(query_ids={"starting_after": "request", "ending_before": "request"}, lists="request"),
-    "request": _api(path_ids={"word": "request"}),
-    "balance": _api(lists="balance"),
-    "accounts:keys": Route("page", {"GET": EVERYONE, "POST": MAKERS}, body={"name": "made by the sweep"}, lists="key"),
+    "image_op": _IMAGE,
+    "image_v1": _IMAGE,
+    "requests": _api(
+        query_ids={"starting_after": "request", "ending_before": "request", "key_id": "key"},
+        lists="request",
+        scope=scopes.REQUESTS,
+        strict_query=True,
+    ),
+    "request_receipt": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
+    "request_payloads": Route(
+        "api", {"DELETE": frozenset()}, path_ids={"word": "request"}, scope=scopes.REQUESTS, strict_query=True
+    ),
+    "usage": _api(scope=scopes.USAGE, strict_query=True),
+    "transactions": _api(
+        query_ids={"starting_after": "transaction", "ending_before": "transaction"},
+        lists="transaction",
+        scope=scopes.USAGE,
+        strict_query=True,
+    ),
+    "request": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
+    "balance": _api(lists="balance", scope=scopes.USAGE),
+    "provider-keys": Route(
+        "api",
+        {"GET": frozenset(), "PUT": frozenset()},
+        body={"provider": "openai", "secret": "sk-of-the-sweep-0123456789"},
+        lists="provider_key",
+        scope=scopes.KEYS,
+        strict=True,
+    ),
+    "provider-key": Route("api", {"DELETE": frozenset()}, path_ids={"word": "provider_key"}, scope=scopes.KEYS),
+    "keys": _KEYS,
+    "key": _KEY,
+    "webhooks": Route(
+        "api",
+        {"GET": frozenset(), "POST": frozenset()},
+        body={"url": "https://receiver.example/sweep"},
+        lists="webhook",
+        scope=scopes.WEBHOOKS,
+        strict=True,
+    ),
+    "webhook": Route(
+        "api",
+        {method: frozenset() for method in ("GET", "PATCH", "DELETE")},
+        body={"description": "changed by the sweep"},
+        strict=True,
+        **_WEBHOOK,
+    ),
+    "webhook_secret": Route("api", {"POST": frozenset()}, **_WEBHOOK),
+    "webhook_deliveries": _api(strict_query=True, **_WEBHOOK),
+    "webhook_replay": Route(
+        "api",
+        {"POST": frozenset()},
+        path_ids={"word": "webhook", "delivery": "delivery"},
+        scope=scopes.WEBHOOKS,
+    ),
+    "accounts:keys": Route("page", {"GET": EVERYONE, "POST": MAKERS}, body=_NEW_KEY, lists="key"),
     "accounts:key-revoke": Route("page", {"POST": MAKERS}, path_ids={"public_id": "key"}),
     "accounts:switch": Route("page", {"POST": EVERYONE}, body_ids={"organization": "organization"}),
     "web:landing": Route("public", {"GET": EVERYONE}),
@@ -147,10 +241,15 @@ OWNED = {
     "imagesapi.Generation": _MINE,
     "imagesapi.Attempt": f"generation_id IN (SELECT id FROM imagesapi_generation WHERE {_MINE})",
     "imagesapi.Image": _MINE,
+    "imagesapi.OwnProviderKey": _MINE,
+    "imagesapi.UsageHour": _MINE,
+    "imagesapi.WebhookEndpoint": _MINE,
+    "imagesapi.WebhookDelivery": _MINE,
 }
 # The operator's, the framework's, or nobody's.
 SHARED = frozenset(
     ("imagesapi.Provider", "imagesapi.ProviderSecret", "imagesapi.Model", "imagesapi.Offer", "imagesapi.PriceLine")
+    + ("imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark")
     + ("imagesapi.CatalogVersion", "auth.Permission", "auth.Group", "contenttypes.ContentType", "sessions.Session")
     + ("account.EmailConfirmation", "procrastinate.ProcrastinateWorker", "procrastinate.ProcrastinateJob")
     + ("procrastinate.ProcrastinateEvent", "procrastinate.ProcrastinatePeriodicDefer")
@@ -202,6 +301,11 @@ class Asker:
     role: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     refused_with: int = 401
+    scopes: frozenset[str] = frozenset()
+
+    def has_scope(self, route: Route) -> bool:
+        """Whether this key may use an API route at all."""
+        return route.scope is None or route.scope in self.scopes
 
 
 # A word of each kind that was never given out.
@@ -209,12 +313,20 @@ KINDS: dict[str, Callable[[], str]] = {
     "request": lambda: ids.public("req", ids.new()),
     "image": lambda: ids.public("img", ids.new()),
     "key": ApiKey.new_public_id,
+    "webhook": lambda: ids.public("whk", ids.new()),
+    "delivery": lambda: ids.public("whd", ids.new()),
+    "provider_key": lambda: ids.public("pky", ids.new()),
     "organization": lambda: f"nobody-{ids.token(6)}",
     "model": lambda: f"no-model-{ids.token(6)}",
     "balance": lambda: "0.000000001",
+    "transaction": lambda: f"{ids.public('txn', ids.new())}_grant",
 }
-# What a key may be made with; scopes become further entries, and each is swept like a key of its own.
-KEYS: dict[str, Mapping[str, Any]] = {"full": {}}
+# What a key may be made with: everything, what is usual, or one thing alone; each is swept like a key of its own.
+KEYS: dict[str, Mapping[str, Any]] = {
+    "full": {"scopes": scopes.ALL},
+    "usual": {},
+    **{f"{scope} only": {"scopes": [scope]} for scope in scopes.ALL},
+}
 
 
 def missing() -> dict[str, str]:
@@ -246,18 +358,35 @@ def build_tenant(name: str, *, dollars: str) -> Tenant:
     assert answer.status_code == 200, answer.content
     document = answer.json()
     link = document["data"][0]["url"].removeprefix("http://127.0.0.1:8000")
+    webhook, signing_secret = webhooks.create(
+        organization.pk, url=f"https://{slug}.example/hook", events=["request.completed"], description=f"of {name}"
+    )
     words = {
+        "webhook": ids.public("whk", webhook.pk),
+        "delivery": _told(document["id"]),
         "request": document["id"],
         "image": link.split("/")[4],
         "key": listed.row.public_id,
+        "provider_key": ids.public(
+            "pky", own_keys.store(organization.pk, provider="openai", secret=f"sk-of-{slug}-0123456789").pk
+        ),
         "organization": organization.slug,
         "model": "mock-image",
         "balance": dollars,
+        "transaction": Client().get("/v1/transactions", headers=key.headers).json()["data"][0]["id"],
     }
     picture = read(Client().get(link))
     texts = [name, slug, *(person.email for person in people.values()), key.row.public_id, key.raw, listed.raw]
-    texts += [word for kind, word in words.items() if kind != "model"]
+    texts += [signing_secret, *(word for kind, word in words.items() if kind != "model")]
     return Tenant(organization, people, key, words, picture, link, (*(text.encode() for text in texts), picture))
+
+
+def _told(request: str) -> str:
+    """The delivery to the organization's webhook that is made when such a request has ended."""
+    rows = Generation.objects.filter(pk=ids.parse("req", request) or "")
+    rows.update(is_async=True)
+    assert webhooks.announce(rows.get().pk) == 1
+    return ids.public("whd", WebhookDelivery.objects.get(generation=rows.get()).pk)
 
 
 def build_askers(tenants: list[Tenant], suspended: Organization) -> list[Asker]:
@@ -272,8 +401,9 @@ def build_askers(tenants: list[Tenant], suspended: Organization) -> list[Asker]:
         for role, person in tenant.people.items():
             askers.append(Asker(f"{role} of {slug}", "member", sign_in(person), tenant, role))
         for kind, arguments in KEYS.items():
-            headers = issue(tenant.organization, **arguments).headers
-            askers.append(Asker(f"{kind} key of {slug}", "key", Client(), tenant, headers=headers))
+            issued = issue(tenant.organization, **arguments)
+            may = frozenset(issued.row.scopes)
+            askers.append(Asker(f"{kind} key of {slug}", "key", Client(), tenant, headers=issued.headers, scopes=may))
     revoked, expired, frozen = issue(tenants[0].organization), issue(tenants[0].organization), issue(suspended)
     keys.revoke(revoked.row)
     day = dt.timedelta(days=1)
@@ -382,4 +512,6 @@ def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
         return {404} if route.names_an_object and not exists else {200, 201, 302}
     if asker.kind != "key":
         return {asker.refused_with}
-    return {404} if route.takes_ids and not exists else {200}
+    if not asker.has_scope(route):
+        return {403}
+    return {404} if route.takes_ids and not exists else {200, 201}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -112,7 +113,7 @@ def quickest(answers: list[Answer], share: float) -> float:
 
 
 def start_house(fake: ProviderFake, folder: Path, *, places: int) -> LiveServer:
-    limits = {"IN_FLIGHT_LIMIT": str(places), "WEB_THREADS": str(places + 30), "LEASE_S": str(LEASE_S)}
+    limits: dict[str, Any] = {"IN_FLIGHT_LIMIT": str(places), "WEB_THREADS": str(places + 30), "LEASE_S": str(LEASE_S)}
     return LiveServer(environment(fake, port=free_port(), folder=folder, **limits)).start()
 
 

@@ -12,6 +12,7 @@ import requests
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from accounts import keys, scopes
 from accounts.api import ApiView
 from billing.models import Hold
 from tests import calls, databases, money
@@ -19,12 +20,18 @@ from tests.fakes import misbehaviour
 from tests.fakes._exchange import Exchange
 from tests.fakes.misbehaviour import Behaviour
 from tests.fakes.providers import ProviderFake
+from tests.imagesapi.canvas import data_uri, picture
 from tests.people import IssuedKey, sign_in
 from tests.servers import LiveServer
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # What each billable view must be sent so that a provider is called. A new billable view needs a line here.
-SPENDS = {"Generations": calls.ASKED}
+_EDIT = {**calls.ASKED, "images": [{"image_url": data_uri(picture())}]}
+SPENDS = {
+    "Generations": calls.ASKED,
+    "Edits": _EDIT,
+    "Variations": {name: _EDIT[name] for name in ("model", "size", "response_format", "images")},
+}
 _PARAMETER = re.compile(r"<[^>]+>|\(\?P<\w+>[^)]*\)|[\^$\\?]")
 
 
@@ -68,6 +75,13 @@ class Ledger:
 _CSRF = "c" * 32
 
 
+def spending(path: str) -> dict[str, Any]:
+    """A body that makes the billable view at this address call a provider."""
+    view = ROUTES[path]
+    assert view is not None
+    return SPENDS[view.__name__]
+
+
 def _session(key: IssuedKey) -> str:
     """The cookie of a browser in which the key's maker is signed in."""
     person = key.row.created_by
@@ -77,7 +91,10 @@ def _session(key: IssuedKey) -> str:
 
 @pytest.fixture
 def key(server: LiveServer) -> IssuedKey:
-    return money.customer(promo_nanos=10**9)[1]
+    """One that may do everything, so that no route ends at the door."""
+    key = money.customer(promo_nanos=10**9)[1]
+    keys.update(key.row, scopes=scopes.ALL)
+    return key
 
 
 @pytest.fixture
@@ -97,7 +114,7 @@ def test_there_are_routes_that_spend_and_each_is_known_here() -> None:
 def test_a_billable_route_holds_before_it_spends(
     server: LiveServer, fake: ProviderFake, key: IssuedKey, looked: Ledger, path: str, model: str
 ) -> None:
-    asked = {**SPENDS[ROUTES[path].__name__], "model": model}  # type: ignore[union-attr]
+    asked = {**spending(path), "model": model}
     reply = requests.post(server.url + path, json=asked, headers=key.headers, timeout=30)
     assert reply.status_code == 200
     assert looked.seen == [(1, 0)]
@@ -118,7 +135,7 @@ def test_a_billable_route_calls_nobody_where_nothing_is_bought(
     server: LiveServer, fake: ProviderFake, key: IssuedKey, path: str, change: dict[str, Any]
 ) -> None:
     query = change.get("query", "")
-    asked = {**calls.ASKED, **{name: value for name, value in change.items() if name != "query"}}
+    asked = {**spending(path), **{name: value for name, value in change.items() if name != "query"}}
     reply = requests.post(server.url + path + query, json=asked, headers=key.headers, timeout=30)
     assert reply.status_code in (200, 400, 402)
     assert (fake.calls, Hold.objects.count()) == (0, 0)

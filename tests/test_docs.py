@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import tomllib
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from django.core.management import get_commands
 
 from core import errors
-from imagesapi import providers
+from imagesapi import catalogue_files, configuration, providers
 from imagesapi.providers import base
 from tests import sources
 from tests.sources import ROOT
@@ -36,12 +37,18 @@ def settings_read() -> set[str]:
             reads = name.startswith(("ENV.", "settings.ENV.")) or name in ("os.environ.get", "os.getenv")
             if reads and call.args and isinstance(call.args[0], ast.Constant):
                 found.add(str(call.args[0].value))
-    for path in (ROOT / "imagesapi" / "providers").glob("*.py"):
-        try:
-            found |= {setting.name for setting in providers.load(path.stem).SETTINGS}
-        except LookupError:
-            continue
-    return found - INTERNAL
+    return (found | {setting.name for setting in settings_declared()}) - INTERNAL
+
+
+def settings_declared() -> list[base.Setting]:
+    """What the adapters declare, and for those that serve several providers what each shipped one of these needs."""
+    found: list[base.Setting] = []
+    for path in (ROOT / "imagesapi" / "providers").glob("[!_]*.py"):
+        with contextlib.suppress(LookupError):
+            found += providers.load(path.stem).SETTINGS
+    for slug, row in catalogue_files.read().providers.items():
+        found += configuration.settings_of(row["adapter"], slug=slug, options=row["options"])
+    return found
 
 
 def test_it_documents_every_setting_and_no_other() -> None:
@@ -62,13 +69,8 @@ def test_readme_names_only_settings_that_exist() -> None:
 def test_example_settings_show_the_defaults() -> None:
     """A default that changed in the settings and not in the example would mislead whoever copies it."""
     values = dict(re.findall(r"^#([A-Z][A-Z_]+)=(.+)$", EXAMPLE, re.MULTILINE))
-    for path in (ROOT / "imagesapi" / "providers").glob("[!_]*.py"):
-        try:
-            declared = providers.load(path.stem).SETTINGS
-        except LookupError:
-            continue
-        for setting in declared:
-            assert values.get(setting.name, "") == setting.default, setting.name
+    for setting in settings_declared():
+        assert values.get(setting.name, "") == setting.default, setting.name
     tree = next(module.tree for module in sources.product() if module.path == "platform/config/settings.py")
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("ENV.int", "ENV.bool") and call.args:

@@ -68,6 +68,10 @@ class Victims:
     def sweep(self, **how: Any) -> Ending:
         return self._order({"verb": "sweep", **how})
 
+    def work(self, **how: Any) -> Ending:
+        """What a worker does: the asynchronous requests that wait, one after the other."""
+        return self._order({"verb": "work", **how})
+
     def wake(self, ending: Ending) -> Ending:
         """Let a stopped one go on, to its end."""
         return self._order({"verb": "wake", "pid": ending.pid})
@@ -165,7 +169,7 @@ def _do(order: Mapping[str, Any]) -> Any:
         catalog._current = None
     for name, value in order.get("settings", {}).items():
         setattr(settings, name, value)
-    return _create(order) if order["verb"] == "create" else _sweep()
+    return {"create": lambda: _create(order), "work": _work, "sweep": _sweep}[order["verb"]]()
 
 
 @functools.cache
@@ -185,6 +189,16 @@ def _create(order: Mapping[str, Any]) -> Any:
         headers={**order["headers"], "Host": "127.0.0.1"},
     )
     return {"status": reply.status_code, "body": json.loads(reply.content)}
+
+
+def _work() -> Any:
+    from imagesapi import jobs
+    from imagesapi.models import Generation
+
+    waiting = [str(number) for number in Generation.objects.filter(status="pending").values_list("pk", flat=True)]
+    for number in waiting:
+        jobs.run(number)
+    return waiting
 
 
 def _sweep() -> Any:

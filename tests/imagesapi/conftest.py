@@ -41,7 +41,8 @@ class Caller:
 @pytest.fixture
 def no_provider_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The environment of a fresh clone; the snapshot of the catalogue is read anew, now and afterwards."""
-    for name in [name for name in os.environ if name.startswith(("OPENAI_", "FAL_", "MOCK_"))]:
+    ours = ("OPENAI_", "FAL_", "MOCK_", "GEMINI_", "REPLICATE_", "XAI_", "TOGETHER_")
+    for name in [name for name in os.environ if name.startswith(ours)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(catalog, "_current", None)
     yield

@@ -70,6 +70,10 @@ STEPS = {
 }
 
 
+# Reached only by a worker, which test_async kills there.
+OF_WORKERS = ("before_take", "after_take", "after_first_attempt")
+
+
 def points() -> set[str]:
     """Every point of the product's source that a test can cut at."""
     found = set()

@@ -34,7 +34,7 @@ CUSTOMERS = 12
 
 
 def test_every_point_of_the_source_has_a_step_here() -> None:
-    assert steps.points() == set(STEPS)
+    assert steps.points() == set(STEPS) | set(steps.OF_WORKERS)
 
 
 def test_a_kill_at_any_point_of_a_request_or_of_its_recovery_loses_nothing(

@@ -18,9 +18,7 @@ from tests import calls, money
 
 def admit(caller: Caller) -> uuid.UUID:
     """A generation in flight, whose lease is this process's."""
-    request = inputs.generation(
-        calls.ASKED, default_model="gpt-image-1", dry_run=False, max_cost_header=None, size_bytes=0
-    )
+    request = inputs.generation(calls.ASKED, inputs.Context(default_model="gpt-image-1"))
     generation_id = ids.new()
     admission.admit(generation_id, caller=caller, request=request, plan=gateway.plan(caller, request))
     return generation_id

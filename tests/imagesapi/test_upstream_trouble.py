@@ -241,7 +241,7 @@ def test_after_a_timeout_the_operator_may_allow_another_try(
     caller: Caller, providers: ProviderFake, organization: Organization, credit: int, settings: Any, name: str
 ) -> None:
     settings.FAILOVER_AFTER_TIMEOUT = True
-    settings.PROVIDER_TIMEOUT_S = 1
+    settings.PROVIDER_TIMEOUT_S = 3
     providers.script(TROUBLES[name].behaviour, on="openai")
     answer = caller.ask()
     assert answer.json()["metadata"]["provider"] == "fal", answer.content
