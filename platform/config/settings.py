@@ -161,18 +161,27 @@ IN_FLIGHT_LIMIT = ENV.int("IN_FLIGHT_LIMIT", default=1_200)
 WEB_PROCESSES = ENV.int("WEB_PROCESSES", default=0)  # 0: one per core
 WEB_THREADS = ENV.int("WEB_THREADS", default=IN_FLIGHT_LIMIT + 100)
 JSON_BODY_MAX_BYTES = ENV.int("JSON_BODY_MAX_BYTES", default=1024 * 1024)
+# Asynchronous requests and other background tasks that one worker does at a time; they wait for providers.
+WORKER_CONCURRENCY = ENV.int("WORKER_CONCURRENCY", default=60)
+# Edits and variations bring pictures: up to 16 in one body.
+EDIT_BODY_MAX_BYTES = ENV.int("EDIT_BODY_MAX_BYTES", default=256 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
 # The whole time a caller may wait for a provider, failover included; SDKs give up after 600 s.
 PROVIDER_TIMEOUT_S = ENV.int("PROVIDER_TIMEOUT_S", default=300)
 PROVIDER_REPLY_MAX_BYTES = ENV.int("PROVIDER_REPLY_MAX_BYTES", default=256 * 1024 * 1024)
 # A timed-out attempt may have been billed: trying another provider then can cost the operator twice.
 FAILOVER_AFTER_TIMEOUT = ENV.bool("FAILOVER_AFTER_TIMEOUT", default=False)
+# What customers name (image addresses, webhooks) must be public and https. Hosts of one's own, host:port, are let pass.
+OUTSIDE_ALLOW_HTTP = ENV.bool("OUTSIDE_ALLOW_HTTP", default=False)
+OUTSIDE_ALLOWED_HOSTS: list[str] = ENV.list("OUTSIDE_ALLOWED_HOSTS", default=[])
 LEASE_S = ENV.int("LEASE_S", default=60)
 DEFAULT_MODEL = ENV.str("DEFAULT_MODEL", default="gpt-image-1")
 # A model without any configured provider is drawn by the mock and priced by the real list; said in every answer.
 SIMULATE_UNCONFIGURED = ENV.bool("SIMULATE_UNCONFIGURED", default=DEVELOPMENT)
 STORE_DIR = Path(ENV.str("STORE_DIR", default=str(DATA_DIR / "images"))).absolute()
 STORE_FSYNC = ENV.bool("STORE_FSYNC", default=True)
+# Children of each process that decode and encode pictures, started when first needed.
+WORKSHOP_PROCESSES = ENV.int("WORKSHOP_PROCESSES", default=0)  # 0: one per core
 
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(openai/)?v1/.*$"

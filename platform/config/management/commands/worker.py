@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from procrastinate import PsycopgConnector
 
@@ -51,7 +52,7 @@ async def _work() -> None:
     from procrastinate.contrib.django import app  # noqa: PLC0415 - needs the app registry
     from procrastinate.contrib.django.utils import connector_params  # noqa: PLC0415
 
-    concurrency = 2
+    concurrency = settings.WORKER_CONCURRENCY
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=concurrency))
     # Its listener, its fetching and its bookkeeping; jobs themselves use Django's own connections.
     connector = PsycopgConnector(kwargs=connector_params(), min_size=1, max_size=3)
