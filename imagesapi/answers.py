@@ -116,6 +116,13 @@ def to_keep(document: Mapping[str, Any]) -> str:
     return orjson.dumps(document).decode()
 
 
+def size_bytes(written: str, document: Mapping[str, Any], images: Sequence[Kept]) -> int:
+    """How large the answer is as JSON once its pictures, null in `written`, are put in as text."""
+    texts = [image for item, image in zip(document["data"], images, strict=True) if "b64_json" in item]
+    lengths = (len(image.b64) if image.b64 is not None else -(-len(image.data) // 3) * 4 for image in texts)
+    return len(written.encode()) + sum(length + len('""') - len("null") for length in lengths)
+
+
 def again(generation: Generation, *, with_text: bool = True) -> dict[str, Any] | None:
     """The answer of a completed request as it was given, or None where none was kept.
 

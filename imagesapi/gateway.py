@@ -305,6 +305,7 @@ def settlement_for(
         charged_nanos=charged_nanos,
         recipient=job.recipient,
     )
+    written = answers.to_keep(document)
     settlement = Settlement(
         generation_id=job.id,
         number=attempt.number,
@@ -317,7 +318,8 @@ def settlement_for(
         adjustments=[change.as_dict() for change in fitted.adjustments],
         receipt=receipts.compose(job.request, candidate, answer, cost, charged_nanos=charged_nanos),
         parts=attempt.parts,
-        answer=answers.to_keep(document) if job.marks.keeps_answer else None,
+        answer=written if job.marks.keeps_answer else None,
+        response_size_bytes=answers.size_bytes(written, document, images),
     )
     return settlement, document
 

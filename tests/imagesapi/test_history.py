@@ -342,3 +342,12 @@ def test_it_shows_and_deletes_a_stored_image(caller: Caller, root: str) -> None:
 def test_it_knows_no_other_image(client: Client, word: str) -> None:
     for method in (client.get, client.delete):
         assert error_of(method(f"/v1/images/{word}"))["code"] == "not_found"
+
+
+@pytest.mark.parametrize("form", ["url", "b64_json", None])
+@pytest.mark.parametrize("model", ["gpt-image-1", "fal/gpt-image-1"])
+def test_it_tells_how_large_question_and_answer_were(caller: Caller, form: str | None, model: str) -> None:
+    answer = caller.ask(model=model, response_format=form, n=2)
+    (item,) = caller.client.get("/v1/requests").json()["data"]
+    assert item["response_size_bytes"] == len(answer.content)
+    assert item["request_size_bytes"] == len(answer.wsgi_request.body)
