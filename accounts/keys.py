@@ -24,10 +24,10 @@ from core.errors import InvalidApiKey, InvalidRequest, PermissionDenied
 
 PREFIX = "pxp_"
 MAX_ACTIVE_PER_ORGANIZATION = 200
-_NAME_MAX_CHARS = 80
+NAME_MAX_CHARS = 80
 _SECRET_BYTES = 32
 _RAW_MAX_CHARS = 200
-_RAW = re.compile(r"pxp_[0-9a-hjkmnp-tv-z]{12}\.[A-Za-z0-9_-]{43}")
+RAW = re.compile(r"pxp_[0-9a-hjkmnp-tv-z]{12}\.[A-Za-z0-9_-]{43}")
 
 # True in a statement while the key still lets its caller in and is what was read of it; for statements that name it
 # %(key_id)s and %(key_version)s.
@@ -160,8 +160,8 @@ def _apply(key: ApiKey, wanted: _Wanted, *, by: ApiKey | None) -> None:
 
 def _name(name: str) -> str:
     name = " ".join(name.split())
-    if not name or len(name) > _NAME_MAX_CHARS or not name.isprintable():
-        raise InvalidRequest(f"A key needs a name of 1 to {_NAME_MAX_CHARS} characters.", param="name")
+    if not name or len(name) > NAME_MAX_CHARS or not name.isprintable():
+        raise InvalidRequest(f"A key needs a name of 1 to {NAME_MAX_CHARS} characters.", param="name")
     return name
 
 
@@ -199,7 +199,7 @@ def authenticate(raw: str, *, checked_later: bool = False) -> Caller:
     PermissionDenied when the organization is suspended. A wrong secret and an unknown id are the same to us and to the
     caller; comparing happens on the hash, of which an outsider can choose no bit.
     """
-    if len(raw) > _RAW_MAX_CHARS or not _RAW.fullmatch(raw):
+    if len(raw) > _RAW_MAX_CHARS or not RAW.fullmatch(raw):
         raise InvalidApiKey(
             "This is not an API key of this service: they look like pxp_<id>.<secret>. Keys of other services do not "
             "work here; create one under /app/keys."

@@ -22,7 +22,7 @@ _CREATE = ("name", "scopes", "rules", "limits", "expires_at")
 _CHANGE = ("name", "scopes", "rules", "limits")
 _JSON_TYPES = ("application/json", "")
 # The year 3000: what is farther off is a mistake, such as milliseconds.
-_EXPIRES_MAX_S = 32_503_680_000
+EXPIRES_MAX_S = 32_503_680_000
 
 
 class Keys(ApiView):
@@ -145,7 +145,7 @@ def _name(value: object) -> str:
 def _moment(value: object) -> dt.datetime | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _EXPIRES_MAX_S:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= EXPIRES_MAX_S:
         raise errors.InvalidRequest("'expires_at' must be a Unix time in seconds.", param="expires_at")
     return dt.datetime.fromtimestamp(value, tz=dt.UTC)
 

@@ -140,6 +140,8 @@ def default_scopes() -> list[str]:
 class ApiKey(models.Model):
     """A credential of an organization: `pxp_<public_id>.<secret>`, of which only a keyed hash is kept."""
 
+    STATUSES = ("active", "expired", "revoked")
+
     public_id = models.CharField(max_length=KEY_ID_LENGTH, unique=True)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="api_keys")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="api_keys")

@@ -13,9 +13,10 @@ import orjson
 from core.errors import InvalidRequest, UnknownParameter
 
 ENTRIES_MAX = 100
-_ENTRY_MAX_CHARS = 120
-_LISTS = ("models", "sizes", "qualities")
-_FORMS = {
+ENTRY_MAX_CHARS = 120
+LISTS = ("models", "sizes", "qualities")
+ON_REFUSAL = ("stop", "next")
+FORMS = {
     "models": (
         re.compile(r"[A-Za-z0-9._-]+(/([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*|\*))?"),
         'a model ("gpt-image-1"), a model at one provider ("openai/gpt-image-1") or all of a provider ("fal/*")',
@@ -38,7 +39,7 @@ class KeyRules:
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> KeyRules:
         """The rules that a row keeps."""
-        lists = {name: tuple(stored.get(name, ())) for name in _LISTS}
+        lists = {name: tuple(stored.get(name, ())) for name in LISTS}
         return cls(**lists, on_refusal=stored.get("on_refusal", "stop"))
 
     @property
@@ -48,7 +49,7 @@ class KeyRules:
 
     def as_dict(self) -> dict[str, Any]:
         """Every rule, as the API shows them."""
-        return {**{name: list(getattr(self, name)) for name in _LISTS}, "on_refusal": self.on_refusal}
+        return {**{name: list(getattr(self, name)) for name in LISTS}, "on_refusal": self.on_refusal}
 
     def stored(self) -> dict[str, Any]:
         """Only what differs from a key without rules, as the row keeps it."""
@@ -56,7 +57,7 @@ class KeyRules:
 
     def in_words(self) -> list[str]:
         """What a page says about them."""
-        found = [f"only {name} {', '.join(getattr(self, name))}" for name in _LISTS if getattr(self, name)]
+        found = [f"only {name} {', '.join(getattr(self, name))}" for name in LISTS if getattr(self, name)]
         return [*found, "tries the next provider after a refusal"] if self.on_refusal == "next" else found
 
 
@@ -65,22 +66,22 @@ def parse(document: object) -> KeyRules:
     if not isinstance(document, dict):
         raise InvalidRequest("'rules' must be an object.", param="rules", code="invalid_type")
     for name in document:
-        if name not in (*_LISTS, "on_refusal"):
-            known = ", ".join((*_LISTS, "on_refusal"))
+        if name not in (*LISTS, "on_refusal"):
+            known = ", ".join((*LISTS, "on_refusal"))
             raise UnknownParameter(f"There is no rule {str(name)[:40]!r}; there are {known}.", param="rules")
     on_refusal = document.get("on_refusal")
-    if on_refusal not in (None, "stop", "next"):
+    if on_refusal not in (None, *ON_REFUSAL):
         raise InvalidRequest(
             '\'on_refusal\' must be "stop" (a refusal of content ends the request) or "next" (the next provider is '
             "asked).",
             param="rules.on_refusal",
         )
-    lists = {name: _entries(name, document.get(name)) for name in _LISTS}
+    lists = {name: _entries(name, document.get(name)) for name in LISTS}
     return KeyRules(**lists, on_refusal="next" if on_refusal == "next" else "stop")
 
 
 def _entries(name: str, listed: object) -> tuple[str, ...]:
-    form, said = _FORMS[name]
+    form, said = FORMS[name]
     if listed is None:
         return ()
     if not isinstance(listed, list | tuple) or not all(isinstance(entry, str) for entry in listed):
@@ -88,7 +89,7 @@ def _entries(name: str, listed: object) -> tuple[str, ...]:
     if len(listed) > ENTRIES_MAX:
         raise InvalidRequest(f"'{name}' takes at most {ENTRIES_MAX} entries.", param=f"rules.{name}")
     for entry in listed:
-        if len(entry) > _ENTRY_MAX_CHARS or not form.fullmatch(entry):
+        if len(entry) > ENTRY_MAX_CHARS or not form.fullmatch(entry):
             raise InvalidRequest(f"{entry[:60]!r} in '{name}' is not {said}.", param=f"rules.{name}")
     return tuple(dict.fromkeys(listed))
 

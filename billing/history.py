@@ -10,13 +10,16 @@ from django.db import connection
 from django.http import QueryDict
 
 from accounts.callers import Caller
+from billing.models import TransferKind
 from core import errors, ids, money, query, sql
 
 _TAKES = ("limit", "starting_after", "ending_before")
 # A reference names an event and a kind one movement within it, so the two name a row; its number would tell everybody
 # how much is going on here.
 _WORD = re.compile(r"(txn_[0-9a-z]{26})_([a-z_]{1,24})", re.ASCII)
-_KINDS = {"charge_promo": "charge"}
+_OUTSIDE = {TransferKind.CHARGE_PROMO.value: TransferKind.CHARGE.value}
+# What a transaction can be for, in the words of the API.
+KINDS = tuple(dict.fromkeys(_OUTSIDE.get(kind, kind) for kind in TransferKind.values))
 
 _COLUMNS = "id, kind, reference_type, reference_id, note, created_at"
 _CURSOR = """
@@ -99,7 +102,7 @@ def _item(row: tuple[Any, ...]) -> dict[str, Any]:
     return {
         "id": f"{ids.public('txn', reference_id)}_{kind}",
         "object": "transaction",
-        "kind": _KINDS.get(kind, kind),
+        "kind": _OUTSIDE.get(kind, kind),
         "amount": money.decimal(amount_nanos),
         "currency": "usd",
         "account": account,

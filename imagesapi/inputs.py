@@ -26,18 +26,18 @@ VARIATION_PROMPT = (
     "Create a variation of this image: keep its subject, composition, style and colours, and change the details, so "
     "that it looks like another picture from the same series."
 )
-_RESPONSE_FORMATS = ("url", "b64_json")
-_BACKGROUNDS = ("auto", "transparent", "opaque")
-_COMPRESSED = ("jpeg", "webp", "avif")
-_MODERATIONS = ("auto", "low")
-_FIDELITIES = ("low", "high")
-_SCALE_FACTOR_MAX = 8
-_USER_MAX_CHARS = 512
-_MODEL = re.compile(r"[\w./:@-]{1,200}", re.ASCII)
-_EXTRAS_MAX = 32
+RESPONSE_FORMATS = ("url", "b64_json")
+BACKGROUNDS = ("auto", "transparent", "opaque")
+COMPRESSED = ("jpeg", "webp", "avif")
+MODERATIONS = ("auto", "low")
+FIDELITIES = ("low", "high")
+SCALE_FACTOR_MAX = 8
+USER_MAX_CHARS = 512
+MODEL = re.compile(r"[\w./:@-]{1,200}", re.ASCII)
+EXTRAS_MAX = 32
 # What belongs to edits: refused on generations with the way to go, not ignored.
 EDIT_ONLY = ("image", "images", "image[]", "image_url", "mask", "markup", "input_fidelity", "scale_factor")
-_KNOWN = frozenset(
+KNOWN = frozenset(
     (
         *("prompt", "model", "n", "output_compression", "response_format", "user", "safety_identifier", "metadata"),
         *("max_cost", "strict", "stream", "partial_images", "dryRun", "provider", "aspect_ratio", "resolution"),
@@ -45,7 +45,7 @@ _KNOWN = frozenset(
         *EDIT_ONLY,
     )
 )
-_VARIATION_ALLOWED = frozenset(
+VARIATION_ALLOWED = frozenset(
     (
         *("model", "n", "size", "response_format", "user", "safety_identifier", "metadata", "max_cost", "strict"),
         *("dryRun", "image", "provider", "output_format", "quality"),
@@ -81,11 +81,11 @@ def edit(body: Mapping[str, Any], context: Context) -> ImageRequest:
     asked = _present(body)
     scale_factor = None
     if "scale_factor" in asked:
-        scale_factor = parameters.integer(asked, "scale_factor", lowest=2, highest=_SCALE_FACTOR_MAX, default=2)
+        scale_factor = parameters.integer(asked, "scale_factor", lowest=2, highest=SCALE_FACTOR_MAX, default=2)
     return ImageRequest(
         operation="edit",
         prompt=_prompt(asked) if scale_factor is None or "prompt" in asked else "",
-        input_fidelity=parameters.choice(asked, "input_fidelity", _FIDELITIES),
+        input_fidelity=parameters.choice(asked, "input_fidelity", FIDELITIES),
         scale_factor=scale_factor,
         **_common(asked, context, EDIT),
     )
@@ -95,7 +95,7 @@ def variation(body: Mapping[str, Any], context: Context) -> ImageRequest:
     """A request to `images/variations`: an edit with a prompt of ours, on a model that can edit."""
     asked = _present(body)
     for name in asked:
-        if name in _KNOWN and name not in _VARIATION_ALLOWED:
+        if name in KNOWN and name not in VARIATION_ALLOWED:
             raise errors.InvalidRequest(
                 f"'{name}' does not exist on images/variations. To say what to change, POST to images/edits.",
                 param=name,
@@ -111,8 +111,8 @@ def _present(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str, Any]:
     """What all three routes take."""
-    extras = {name: value for name, value in asked.items() if name not in _KNOWN}
-    if len(extras) > _EXTRAS_MAX:
+    extras = {name: value for name, value in asked.items() if name not in KNOWN}
+    if len(extras) > EXTRAS_MAX:
         raise errors.UnknownParameter(f"There are {len(extras)} parameters this API does not know; remove them.")
     output_format = parameters.choice(asked, "output_format", OUTPUT_FORMATS)
     stream = parameters.boolean(asked, "stream")
@@ -130,14 +130,14 @@ def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str,
         "aspect_ratio": parameters.ratio(asked, "aspect_ratio"),
         "resolution": parameters.choice(asked, "resolution", RESOLUTIONS),
         "quality": parameters.word(asked, "quality"),
-        "background": parameters.choice(asked, "background", _BACKGROUNDS),
+        "background": parameters.choice(asked, "background", BACKGROUNDS),
         "output_format": output_format,
         "output_compression": _compression(asked, output_format),
-        "moderation": parameters.choice(asked, "moderation", _MODERATIONS),
+        "moderation": parameters.choice(asked, "moderation", MODERATIONS),
         "style": parameters.word(asked, "style"),
-        "response_format": parameters.choice(asked, "response_format", _RESPONSE_FORMATS),
-        "user": parameters.text(asked, "user", max_chars=_USER_MAX_CHARS),
-        "safety_identifier": parameters.text(asked, "safety_identifier", max_chars=_USER_MAX_CHARS),
+        "response_format": parameters.choice(asked, "response_format", RESPONSE_FORMATS),
+        "user": parameters.text(asked, "user", max_chars=USER_MAX_CHARS),
+        "safety_identifier": parameters.text(asked, "safety_identifier", max_chars=USER_MAX_CHARS),
         "metadata": parameters.metadata(asked),
         "extras": extras,
         "asked": asked,
@@ -172,7 +172,7 @@ def _model(asked: Mapping[str, Any], default: str) -> str:
     model = asked.get("model", default)
     if not isinstance(model, str):
         raise parameters.wrong_type("model", model, "a string")
-    if not _MODEL.fullmatch(model):
+    if not MODEL.fullmatch(model):
         raise errors.InvalidRequest(
             "'model' must be a model's name, such as 'gpt-image-1' or 'fal/gpt-image-1'.", param="model"
         )
@@ -183,9 +183,9 @@ def _compression(asked: Mapping[str, Any], output_format: str | None) -> int | N
     if "output_compression" not in asked:
         return None
     value = parameters.integer(asked, "output_compression", lowest=0, highest=100, default=100)
-    if output_format not in _COMPRESSED:
+    if output_format not in COMPRESSED:
         raise errors.InvalidRequest(
-            f"'output_compression' needs 'output_format' {parameters.words_of(_COMPRESSED)}.",
+            f"'output_compression' needs 'output_format' {parameters.words_of(COMPRESSED)}.",
             param="output_compression",
         )
     return value

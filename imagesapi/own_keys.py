@@ -20,8 +20,8 @@ from imagesapi.models import OwnProviderKey, Provider
 
 log = structlog.get_logger(__name__)
 
-_SECRET_MIN_CHARS = 12
-_SECRET_MAX_CHARS = 500
+SECRET_MIN_CHARS = 12
+SECRET_MAX_CHARS = 500
 _CACHED_MAX = 1_000
 
 _VERSION = """
@@ -175,9 +175,9 @@ def _place(provider: str, name: str | None) -> tuple[Provider, str]:
 
 def _checked(secret: str) -> str:
     secret = secret.strip()
-    if not _SECRET_MIN_CHARS <= len(secret) <= _SECRET_MAX_CHARS or not secret.isascii() or not secret.isprintable():
+    if not SECRET_MIN_CHARS <= len(secret) <= SECRET_MAX_CHARS or not secret.isascii() or not secret.isprintable():
         raise errors.InvalidRequest(
-            f"'secret' must be one line of {_SECRET_MIN_CHARS} to {_SECRET_MAX_CHARS} printable ASCII characters.",
+            f"'secret' must be one line of {SECRET_MIN_CHARS} to {SECRET_MAX_CHARS} printable ASCII characters.",
             param="secret",
         )
     return secret

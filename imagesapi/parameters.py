@@ -10,10 +10,10 @@ from core import api, errors, money
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 RATIO = re.compile(r"([1-9]\d?):([1-9]\d?)", re.ASCII)
-_WORD = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
-_METADATA_MAX_KEYS = 16
-_METADATA_KEY_MAX_CHARS = 64
-_METADATA_VALUE_MAX_CHARS = 512
+WORD = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
+METADATA_MAX_KEYS = 16
+METADATA_KEY_MAX_CHARS = 64
+METADATA_VALUE_MAX_CHARS = 512
 
 Asked = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def word(asked: Asked, name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise wrong_type(name, value, "a string")
-    if not _WORD.fullmatch(value):
+    if not WORD.fullmatch(value):
         raise errors.InvalidRequest(f"'{name}' must be a word such as 'auto'.", param=name)
     return value
 
@@ -136,13 +136,13 @@ def metadata(asked: Asked) -> Mapping[str, str]:
     if value is None:
         return {}
     rule = (
-        f"'metadata' must be an object of at most {_METADATA_MAX_KEYS} strings, keys up to {_METADATA_KEY_MAX_CHARS} "
-        f"and values up to {_METADATA_VALUE_MAX_CHARS} characters."
+        f"'metadata' must be an object of at most {METADATA_MAX_KEYS} strings, keys up to {METADATA_KEY_MAX_CHARS} "
+        f"and values up to {METADATA_VALUE_MAX_CHARS} characters."
     )
-    if not isinstance(value, dict) or len(value) > _METADATA_MAX_KEYS:
+    if not isinstance(value, dict) or len(value) > METADATA_MAX_KEYS:
         raise errors.InvalidRequest(rule, param="metadata")
     for key, inner in value.items():
-        if not isinstance(inner, str) or len(key) > _METADATA_KEY_MAX_CHARS or len(inner) > _METADATA_VALUE_MAX_CHARS:
+        if not isinstance(inner, str) or len(key) > METADATA_KEY_MAX_CHARS or len(inner) > METADATA_VALUE_MAX_CHARS:
             raise errors.InvalidRequest(rule, param="metadata")
     return value
 

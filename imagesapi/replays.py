@@ -22,7 +22,7 @@ from imagesapi.values import ImageRequest
 
 KEY_MAX_CHARS = 255
 JOIN_WITHIN_MINUTES = 10
-_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
+KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
 _RETRIES_MAX = 100
 _HASH_BYTES = 16
 _RETRY_AFTER_S = 2
@@ -43,7 +43,7 @@ UPDATE imagesapi_generation SET joined_by_retry = %(retry_count)s::smallint WHER
 def marks(headers: Mapping[str, str], request: ImageRequest, *, is_async: bool) -> Marks:
     """What this request can be recognised by. Raises InvalidRequest for a key that is none."""
     key = headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
+    if key is not None and not KEY.fullmatch(key):
         raise errors.InvalidRequest(
             f"Idempotency-Key must be 1 to {KEY_MAX_CHARS} printable ASCII characters.", param="Idempotency-Key"
         )

@@ -8,11 +8,11 @@ from typing import Any
 from core import errors
 from imagesapi.values import Offer, Preference
 
-_LISTS = ("order", "only", "ignore")
-_SORTS = ("price", "latency")
-_KNOWN = (*_LISTS, "sort")
-_SLUGS_MAX = 32
-_SLUG_MAX_CHARS = 64
+LISTS = ("order", "only", "ignore")
+SORTS = ("price", "latency")
+_KNOWN = (*LISTS, "sort")
+SLUGS_MAX = 32
+SLUG_MAX_CHARS = 64
 NO_PREFERENCE = Preference()
 
 
@@ -31,16 +31,16 @@ def parse(value: Any) -> Preference:
                 f"'provider' has no member {str(name)[:64]!r}; it takes {', '.join(_KNOWN)}.", param="provider"
             )
     sort = value.get("sort")
-    if sort is not None and sort not in _SORTS:
-        raise errors.InvalidRequest(f"'provider.sort' must be {' or '.join(_SORTS)}.", param="provider.sort")
-    order, only, ignore = (_slugs(name, value.get(name)) for name in _LISTS)
+    if sort is not None and sort not in SORTS:
+        raise errors.InvalidRequest(f"'provider.sort' must be {' or '.join(SORTS)}.", param="provider.sort")
+    order, only, ignore = (_slugs(name, value.get(name)) for name in LISTS)
     return Preference(order=order, only=only, ignore=ignore, sort=sort)
 
 
 def check(preference: Preference, known: Iterable[str]) -> None:
     """Raise InvalidRequest for a slug that no provider has, naming those there are."""
     known = frozenset(known)
-    for name in _LISTS:
+    for name in LISTS:
         for slug in getattr(preference, name):
             if slug not in known:
                 raise errors.InvalidRequest(
@@ -72,9 +72,9 @@ def _slugs(name: str, value: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
         raise _wrong(f"provider.{name}", "an array of provider names")
-    if len(value) > _SLUGS_MAX or any(len(word) > _SLUG_MAX_CHARS for word in value):
+    if len(value) > SLUGS_MAX or any(len(word) > SLUG_MAX_CHARS for word in value):
         raise errors.InvalidRequest(
-            f"'provider.{name}' takes at most {_SLUGS_MAX} names of {_SLUG_MAX_CHARS} characters.",
+            f"'provider.{name}' takes at most {SLUGS_MAX} names of {SLUG_MAX_CHARS} characters.",
             param=f"provider.{name}",
         )
     if name == "only" and not value:

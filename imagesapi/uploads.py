@@ -21,7 +21,7 @@ from imagesapi.values import ImageRequest, InputImage
 IMAGES_MAX: Final = 16
 IMAGE_MAX_BYTES: Final = 50 * 1024 * 1024
 _FETCH_TIMEOUT_S: Final = 20.0
-_URL_MAX_CHARS: Final = 8_000
+URL_MAX_CHARS: Final = 8_000
 _LEVELS_MAX: Final = 4
 _FORM, _JSON = "multipart/form-data", "application/json"
 
@@ -206,8 +206,8 @@ def _pointed_at(data: bytes, param: str) -> Source | None:
     data = data.strip()
     if start.startswith(b"data:"):
         return Source(param, data=_decoded(data, param))
-    if len(data) > _URL_MAX_CHARS:
-        raise errors.InvalidRequest(f"The address of {param} is longer than {_URL_MAX_CHARS} characters.", param=param)
+    if len(data) > URL_MAX_CHARS:
+        raise errors.InvalidRequest(f"The address of {param} is longer than {URL_MAX_CHARS} characters.", param=param)
     return Source(param, address=data.decode("utf-8", "replace"))
 
 

@@ -58,6 +58,11 @@ def parse(prefix: str, word: str) -> uuid.UUID | None:
     return uuid.UUID(int=number) if number < 1 << 128 else None
 
 
+def pattern(prefix: str) -> str:
+    """The regular expression of such words: of five bits each, the first letter has three."""
+    return f"^{prefix}_[{_ALPHABET[:8]}][{_ALPHABET}]{{{_ENCODED_LENGTH - 1}}}$"
+
+
 def token(length: int) -> str:
     """A random word of `length` characters, 5 bits each."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))

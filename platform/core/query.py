@@ -16,9 +16,9 @@ LIMIT_DEFAULT = 20
 TEXT_MAX_CHARS = 512
 # Days with whom one can still reckon in both directions.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
-_UNIX_S = re.compile(r"\d{1,11}", re.ASCII)
+UNIX_S = re.compile(r"\d{1,11}", re.ASCII)
 # As ISO 8601 and RFC 3339 have it; a plus that was not escaped arrives as a space.
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|z|[+ -]\d\d:?\d\d)?)?", re.ASCII)
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(Z|z|[+ -]\d\d:?\d\d)?)?", re.ASCII)
 _MOMENT_HELP = "a Unix time in seconds or an ISO 8601 time, such as 2026-11-22 or 2026-11-22T10:00:00Z"
 
 
@@ -97,9 +97,9 @@ def moment_ms(query: Mapping[str, str], name: str) -> int | None:
     value = query.get(name)
     if value is None:
         return None
-    if _UNIX_S.fullmatch(value):
+    if UNIX_S.fullmatch(value):
         return int(value) * 1000
-    match = _MOMENT.fullmatch(value)
+    match = MOMENT.fullmatch(value)
     try:
         if match is None:
             raise ValueError(value)
