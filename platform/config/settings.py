@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "corsheaders",
     "procrastinate.contrib.django",
 ]
@@ -184,7 +185,7 @@ STORE_FSYNC = ENV.bool("STORE_FSYNC", default=True)
 WORKSHOP_PROCESSES = ENV.int("WORKSHOP_PROCESSES", default=0)  # 0: one per core
 
 CORS_ALLOW_ALL_ORIGINS = True
-CORS_URLS_REGEX = r"^/(openai/)?v1/.*$"
+CORS_URLS_REGEX = r"^/((openai/)?v1/.*|openapi\.json)$"
 CORS_ALLOW_HEADERS_EXTRA = ("openai-organization", "openai-project", "idempotency-key", "prefer", "x-max-cost")
 CORS_ALLOW_HEADERS = [
     "accept",
@@ -208,8 +209,23 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
     "EXCEPTION_HANDLER": "core.api.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "core.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
     "UNAUTHENTICATED_TOKEN": None,
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Pixelpar",
+    "VERSION": "v1",
+    "DESCRIPTION": (
+        "One OpenAI-compatible images API in front of many providers, at the providers' own prices. Images and models "
+        "answer under both roots, since mixing them up is easily done."
+    ),
+    "LICENSE": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "SERVERS": [{"url": "/", "description": "the server that this document comes from"}],
+    "PREPROCESSING_HOOKS": ["core.openapi.only_api"],
+    "POSTPROCESSING_HOOKS": [],
+    "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 
 # --- people -----------------------------------------------------------------------------------------------------------
