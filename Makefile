@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test prove bench lint format types layers lock migrations clean
+.PHONY: help install run test prove bench lint format types layers lock schema migrations clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ lock: ## resolve the requirements anew, hashes and no addresses
 	@.venv/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet -o requirements/dev.txt
 	@.venv/lock/bin/uv pip compile requirements/contract.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet -o requirements/contract.txt
 	@cd tests/contract && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
+schema: .venv/dev.stamp ## write docs/openapi.json anew
+	@$(BIN)/python manage.py write_openapi
 
 migrations: .venv/dev.stamp ## write migrations for changed models
 	@$(BIN)/python manage.py makemigrations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 # Commands that touch no database, or manage it themselves.
-WITHOUT_DATABASE = {"help", "serve", "collectstatic", "version", "--help", "--version"}
+WITHOUT_DATABASE = {"help", "serve", "collectstatic", "version", "write_openapi", "--help", "--version"}
 
 
 def main() -> None:

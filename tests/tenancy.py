@@ -35,8 +35,9 @@ PROMPT = "a lighthouse of {tenant}"
 class Route:
     """What one address is: who may use each of its methods, and which kinds of ids it takes where."""
 
-    # public: anybody. page: members, by role. api: keys. link: keys, or whoever has a signed link.
-    kind: Literal["public", "page", "api", "link"]
+    # public: anybody. document: anybody, and the same for all, so caches may keep it. page: members, by role. api: keys.
+    # link: keys, or whoever has a signed link.
+    kind: Literal["public", "document", "page", "api", "link"]
     methods: Mapping[str, frozenset[str]]
     path_ids: Mapping[str, str] = field(default_factory=dict)
     query_ids: Mapping[str, str] = field(default_factory=dict)
@@ -172,6 +173,8 @@ ROUTES: dict[str, Route] = {
     "accounts:key-revoke": Route("page", {"POST": MAKERS}, path_ids={"public_id": "key"}),
     "accounts:switch": Route("page", {"POST": EVERYONE}, body_ids={"organization": "organization"}),
     "web:landing": Route("public", {"GET": EVERYONE}),
+    "web:openapi": Route("document", {"GET": EVERYONE}),
+    "web:api-reference": Route("public", {"GET": EVERYONE}),
     "web:overview": Route("page", {"GET": EVERYONE}, lists="balance"),
 }
 # Whole rooms of others' views, by the prefix of their addresses and the package their code must come from.
@@ -500,7 +503,7 @@ def ask(
 def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
     """The statuses a route may answer this asker with; `exists` when the words name things of theirs."""
     route = ROUTES[name]
-    if route.kind == "public":
+    if route.kind in ("public", "document"):
         return {200}
     if route.kind == "page":
         if asker.kind != "member":

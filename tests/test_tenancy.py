@@ -111,10 +111,13 @@ def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[
         replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.missing()["model"]})
         if replies[whose] != replies["missing"]:
             yield f"an id of {whose} differs from a missing one: {replies[whose]}, {replies['missing']}"
+    if route.kind == "document" and replies["missing"] != ask(world.asker("a visitor"), name, method, {}):
+        yield f"not the same as a visitor gets: {replies['missing']}"
     for what, reply in replies.items():
         if reply.status not in expected(asker, name, method, exists=what == "own"):
             yield f"{what}: {reply.status}"
-        if (route.kind in ("api", "link") or asker.kind == "member") and not _is_private(reply):
+        is_personal = route.kind in ("api", "link") or (asker.kind == "member" and route.kind != "document")
+        if is_personal and not _is_private(reply):
             yield f"{what}: may be cached: {reply.headers}"
         for tenant in world.others(asker):
             yield from (f"{what}: shows {secret!r}" for secret in _leaks(reply, tenant))
@@ -261,7 +264,7 @@ def _pages() -> Iterator[tuple[str, str]]:
         if address.group is not None:
             names = [name for name in arguments if f"<{name}>" in address.pattern]
             yield address.name, reverse(address.name, kwargs={name: arguments[name] for name in names})
-        elif ROUTES[address.name].kind in ("page", "public"):
+        elif ROUTES[address.name].kind in ("page", "public", "document"):
             route = ROUTES[address.name]
             yield address.name, reverse(address.name, kwargs={key: words[kind] for key, kind in route.path_ids.items()})
 
@@ -289,7 +292,8 @@ def test_it_keeps_sign_in_pages_personal_and_out_of_caches(world: World) -> None
             text = response.content
             assert response.status_code < 500, name
             assert not any(secret in text for secret in world.alice.secrets), name
-            if asker.tenant and "sessionid" in browser.cookies:
+            is_document = name in ROUTES and ROUTES[name].kind == "document"
+            if asker.tenant and "sessionid" in browser.cookies and not is_document:
                 assert "no-store" in response.headers["Cache-Control"], name
 
 

@@ -2,10 +2,12 @@
 
 from django.urls import path
 
-from web import views
+from web import api_reference, views
 
 app_name = "web"
 urlpatterns = [
     path("", views.landing, name="landing"),
+    path("openapi.json", api_reference.document, name="openapi"),
+    path("docs/api", api_reference.page, name="api-reference"),
     path("app", views.overview, name="overview"),
 ]
