@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import errors
-from imagesapi import parameters
+from imagesapi import parameters, routing_preference
 from imagesapi.parameters import SIZE
 from imagesapi.values import ImageRequest
 
@@ -148,6 +148,7 @@ def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str,
         "body_size_bytes": context.size_bytes,
         "stream": stream,
         "partial_images": partial_images if stream else 0,
+        "preference": routing_preference.parse(asked.get("provider")),
     }
 
 
