@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import structlog
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from psycopg_pool import PoolTimeout, TooManyRequests
@@ -60,6 +60,10 @@ def _translate(raised: Exception) -> errors.PixelparError:
             return errors.PermissionDenied(str(raised.detail))
         case drf.APIException():
             return errors.InvalidRequest(str(raised.detail))
+        case RequestDataTooBig():
+            return errors.BodyTooLarge("The body is larger than what is taken here.")
+        case SuspiciousOperation():  # such as thousands of parameters in the address
+            return errors.InvalidRequest("The request could not be read: it has too many parameters, or broken ones.")
         case PoolTimeout() | TooManyRequests() | OperationalError() | InterfaceError():
             log.error("the database does not answer", exc_info=raised)
             return errors.Overloaded("The database does not answer just now. Try again shortly.", retry_after_s=5)
