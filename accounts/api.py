@@ -36,7 +36,8 @@ class ApiView(APIView):
     billable: ClassVar[bool] = False
     # What a key must be allowed to do (accounts.scopes); None for what every key may.
     scope: ClassVar[str | None] = None
-    metadata_class = None
+    # What a browser asks before a call (OPTIONS) is answered in front of the views, which would only say what they take.
+    http_method_names = ("get", "head", "post", "put", "patch", "delete")
     content_negotiation_class = _OnlyJson
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
