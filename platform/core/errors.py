@@ -13,6 +13,8 @@ class PixelparError(Exception):
     code: ClassVar[str] = "internal_error"
     # A stock SDK sends a POST again on 409, 429 and 5xx unless this says no.
     should_retry: ClassVar[bool | None] = None
+    # For those that say when to come again even where nobody knows it better: all of 429 and 503.
+    retry_after_default_s: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -28,7 +30,7 @@ class PixelparError(Exception):
         self.message = message
         self.param = param
         self.error_code = code or self.code
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.retry_after_default_s if retry_after_s is None else retry_after_s
         self.details = details or {}
         self.more_headers = headers or {}
 
@@ -157,6 +159,7 @@ class KeyReused(PixelparError):
 
 class TooManyRequests(PixelparError):
     status, type, code = 429, "requests", "rate_limit_exceeded"
+    retry_after_default_s = 5
 
 
 class InternalError(PixelparError):
@@ -172,11 +175,13 @@ class AllProvidersFailed(PixelparError):
 
 class Overloaded(PixelparError):
     status, type, code = 503, "server_error", "overloaded"
+    retry_after_default_s = 5
 
 
 class NotConfigured(PixelparError):
     status, type, code = 503, "server_error", "provider_not_configured"
     should_retry = False
+    retry_after_default_s = 59
 
 
 class ProviderTimeout(PixelparError):
