@@ -252,7 +252,7 @@ openapi.describe(
         "One model",
         "Models",
         {200: openapi.answer("The model.", _MODEL)},
-        faults=Fault.of(errors.ModelNotFound),
+        faults=(*openapi.MISSING, *Fault.of(errors.ModelNotFound)),
         path={
             "name": Parameter(
                 "model", text("A slug, an alias, or `provider/slug`.", minLength=1), example="gpt-image-1"

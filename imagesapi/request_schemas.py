@@ -21,9 +21,7 @@ _MAX_COST = {
     "description": "Dollars: refused before it runs if the worst case is above.",
 }
 _PARAMETERS: dict[str, Json] = {
-    "prompt": text(
-        "What to draw; models may take less.", minLength=1, maxLength=inputs.PROMPT_MAX_CHARS, pattern=r"[^\s]"
-    ),
+    "prompt": text("What to draw; models may take less.", minLength=1, maxLength=inputs.PROMPT_MAX_CHARS),
     "model": text(
         "A slug, an alias, or `provider/slug` to force one provider; absent: the server's default.",
         pattern=pattern(inputs.MODEL),
@@ -132,7 +130,8 @@ def _of_pictures(names: Iterable[str], description: str, **more: Any) -> Json:
 
 
 def _form(names: Iterable[str], description: str, *, overlays: bool, **more: Any) -> Json:
-    fields = {name: _PARAMETERS[name] for name in sorted(names) if name not in _FORM_KEEPS_TEXT}
+    fields = {name: _or_empty(_PARAMETERS[name]) for name in sorted(names) if name not in _FORM_KEEPS_TEXT | {"prompt"}}
+    fields |= {"prompt": _PARAMETERS["prompt"]} if "prompt" in names else {}
     pictures: dict[str, Json] = {
         "image": {
             "description": "The picture to change, or several; also as `image[]`, `image[0]` and so on.",
@@ -143,6 +142,11 @@ def _form(names: Iterable[str], description: str, *, overlays: bool, **more: Any
         pictures["mask"] = {**_FILE, "description": "A PNG, fully transparent where to edit."}
         pictures["markup"] = {**_FILE, "description": "A PNG, transparent where nothing is drawn. Not with a mask."}
     return _takes({**fields, **pictures}, description, required=["image"], **more)
+
+
+def _or_empty(schema: Json) -> Json:
+    """As a form has it: an empty field is an absent one."""
+    return {"anyOf": [schema, {"const": ""}]}
 
 
 _EDIT_FIELDS = _PARAMETERS.keys()
