@@ -10,6 +10,7 @@ from core import api, errors, money
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 RATIO = re.compile(r"([1-9]\d?):([1-9]\d?)", re.ASCII)
+NUMBER_END = 2**63
 WORD = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
 METADATA_MAX_KEYS = 16
 METADATA_KEY_MAX_CHARS = 64
@@ -38,12 +39,16 @@ def words_of(allowed: tuple[str, ...]) -> str:
 
 
 def refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:
-    """PostgreSQL stores no NUL character and nobody writes endless nesting; refuse them wherever they hide."""
+    """PostgreSQL stores no NUL character, gives 1e30 back with thirty digits, which no 64 bits hold, and nobody writes
+    endless nesting; refuse them wherever they hide."""
     if level > api.LEVELS_MAX:
         raise errors.MalformedBody(f"The body is nested deeper than the {api.LEVELS_MAX} levels that are taken.")
     if isinstance(value, str):
         if "\x00" in value:
             raise errors.InvalidRequest("Text must not contain the NUL character.", param=name[:64] or None)
+    elif isinstance(value, int | float):
+        if abs(value) >= NUMBER_END:
+            raise errors.InvalidRequest("Numbers must fit into 64 bits.", param=name[:64] or None)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             refuse_unstorable(key, name, level)

@@ -7,6 +7,7 @@ from typing import Any
 
 from core import money
 from imagesapi.estimates import Estimate, Item
+from imagesapi.parameters import NUMBER_END
 from imagesapi.routing import Candidate
 from imagesapi.values import Answer, Fitted, ImageRequest, Offer, Usage
 
@@ -172,7 +173,10 @@ def _evidence(answer: Answer) -> dict[str, Any]:
 
 
 def _storable(value: Any) -> Any:
-    """The same without NUL characters, which a provider may send and PostgreSQL's JSON cannot hold."""
+    """The same without what a provider may send and PostgreSQL's JSON cannot hold or give back: NUL characters, and
+    numbers beyond 64 bits, which stay as text."""
+    if isinstance(value, int | float) and abs(value) >= NUMBER_END:
+        return str(value)
     if isinstance(value, str):
         return value.replace("\0", "")
     if isinstance(value, Mapping):

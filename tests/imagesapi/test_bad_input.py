@@ -71,6 +71,12 @@ def test_it_refuses_the_character_nul_wherever_it_is(caller: Caller, untouched: 
     assert "NUL" in error["message"]
 
 
+@pytest.mark.parametrize("number", ["1e30", "-1e19", "9223372036854775808", "1" * 40])
+def test_it_refuses_numbers_that_it_could_not_give_back(caller: Caller, untouched: None, number: str) -> None:
+    body = f'{{"model": "gpt-image-1", "prompt": "a fox", "extra": [{{"a": {number}}}]}}'
+    assert_refused(caller.send(body), 400, "invalid_value", param="extra", says="64 bits")
+
+
 WRONG_TYPES: dict[str, list[Any]] = {
     "prompt": [7, True, ["a fox"], {"text": "a fox"}],
     "model": [7, False, ["gpt-image-1"], {}],
@@ -364,7 +370,7 @@ def test_a_browser_may_ask_first_and_read_the_refusal(caller: Caller, untouched:
     assert refusal.headers["Access-Control-Allow-Origin"] == "*"
 
 
-@pytest.mark.parametrize("value", ["maybe", "2", "TRUE!"])
+@pytest.mark.parametrize("value", ["maybe", "2", "TRUE!", ""])
 def test_a_flag_in_the_address_is_true_or_false(caller: Caller, untouched: None, value: str) -> None:
     assert_refused(caller.send(ASKED, path=f"{GENERATIONS}?dryRun={value}"), 400, "invalid_value", param="dryRun")
 

@@ -95,3 +95,9 @@ def test_it_shows_a_dry_run_in_json_numbers() -> None:
         "total_cost": 0.006,
     }
     assert dataclasses.is_dataclass(estimate)
+
+
+def test_it_keeps_numbers_beyond_64_bits_as_text() -> None:
+    """PostgreSQL would give 1e300 back with three hundred digits."""
+    answer = Answer(pictures=[Picture(b64="AA==")], usage=Usage(13, 0, 272), evidence={"a": [1e300, -(2**70), 5, True]})
+    assert receipt("openai/gpt-image-1", answer)["evidence"]["a"] == ["1e+300", str(-(2**70)), 5, True]
