@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from accounts import keys, scopes
 from accounts.api import ApiView
 from accounts.authentication import SpendingKeyAuthentication
-from core import api, errors, ids
+from core import api, errors, ids, query
 from imagesapi import catalog, creating, gateway, inputs, links, listing, outputs, replays, store, uploads
 from imagesapi.models import Image
 from imagesapi.values import ImageRequest
@@ -99,17 +99,10 @@ class Variations(_Create):
 def _context(request: Request, *, size_bytes: int) -> inputs.Context:
     return inputs.Context(
         default_model=settings.DEFAULT_MODEL,
-        dry_run=_flag(request, "dryRun"),
+        dry_run=query.flag(request.query_params, "dryRun"),
         max_cost_header=request.headers.get("x-max-cost"),
         size_bytes=size_bytes,
     )
-
-
-def _flag(request: Request, name: str) -> bool:
-    value = request.query_params.get(name, "").lower()
-    if value not in ("", "true", "false", "1", "0"):
-        raise errors.InvalidRequest(f"'{name}' must be true or false.", param=name)
-    return value in ("true", "1")
 
 
 class Models(ApiView):
