@@ -114,6 +114,8 @@ def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str,
     extras = {name: value for name, value in asked.items() if name not in KNOWN}
     if len(extras) > EXTRAS_MAX:
         raise errors.UnknownParameter(f"There are {len(extras)} parameters this API does not know; remove them.")
+    for name, value in extras.items():
+        parameters.refuse_huge_numbers(value, name)
     output_format = parameters.choice(asked, "output_format", OUTPUT_FORMATS)
     stream = parameters.boolean(asked, "stream")
     if stream and output_format not in (None, *STREAMED_FORMATS):

@@ -39,16 +39,12 @@ def words_of(allowed: tuple[str, ...]) -> str:
 
 
 def refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:
-    """PostgreSQL stores no NUL character, gives 1e30 back with thirty digits, which no 64 bits hold, and nobody writes
-    endless nesting; refuse them wherever they hide."""
+    """PostgreSQL stores no NUL character and nobody writes endless nesting; refuse them wherever they hide."""
     if level > api.LEVELS_MAX:
         raise errors.MalformedBody(f"The body is nested deeper than the {api.LEVELS_MAX} levels that are taken.")
     if isinstance(value, str):
         if "\x00" in value:
             raise errors.InvalidRequest("Text must not contain the NUL character.", param=name[:64] or None)
-    elif isinstance(value, int | float):
-        if abs(value) >= NUMBER_END:
-            raise errors.InvalidRequest("Numbers must fit into 64 bits.", param=name[:64] or None)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             refuse_unstorable(key, name, level)
@@ -56,6 +52,16 @@ def refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:
     elif isinstance(value, list):
         for inner in value:
             refuse_unstorable(inner, name, level + 1)
+
+
+def refuse_huge_numbers(value: Any, name: str) -> None:
+    """PostgreSQL gives 1e30 back with thirty digits, which no 64 bits hold. What we know by name has bounds anyway."""
+    if isinstance(value, int | float):
+        if abs(value) >= NUMBER_END:
+            raise errors.InvalidRequest(f"The numbers in '{name[:64]}' must fit into 64 bits.", param=name[:64])
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            refuse_huge_numbers(inner, name)
 
 
 def integer(asked: Asked, name: str, *, lowest: int, highest: int, default: int) -> int:
