@@ -134,11 +134,11 @@ _ERROR_EVENT = named(
 
 def stream(kind: str) -> Json:
     """A stream of server-sent events, `image_generation` or `image_edit`."""
-    return text(
-        "Server-sent events, each with the JSON of one of these shapes as its data; comments in between keep the "
-        "connection alive.",
-        contentMediaType="text/event-stream",
-        contentSchema={"oneOf": [*_events(kind), _ERROR_EVENT]},
+    data = text(contentMediaType="application/json", contentSchema={"oneOf": [*_events(kind), _ERROR_EVENT]})
+    return record(
+        "One of the stream's events; comments in between keep the connection alive.",
+        event=text("The `type` of the data."),
+        data=data,
     )
 
 

@@ -1,0 +1,24 @@
+"""T-30: whatever is sent by whomever, the API answers what its document says, and never with a fault of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import conformance
+from tests.fakes.providers import ProviderFake
+
+
+def test_it_answers_as_documented(committed: None, providers: ProviderFake) -> None:
+    world = conformance.build()
+    conformance.run(world, examples=6)
+    assert world.failures == []
+    assert world.cases > 400
+
+
+@pytest.mark.prove
+def test_it_answers_as_documented_twenty_thousand_times(committed: None, providers: ProviderFake) -> None:
+    world = conformance.build()
+    conformance.run(world, examples=270)
+    assert world.failures == []
+    print(f"\n{world.cases} cases")
+    assert world.cases >= 20_000
