@@ -130,6 +130,31 @@ def grant(organization_id: int, *, amount_nanos: int, reason: str, reference: uu
     return bool(found and found[0])
 
 
+def freeze(organization_id: int, *, frozen: bool = True) -> None:
+    """Refuse an organization's new holds, or take them again; what is held already settles."""
+    parameters = {"organization_id": organization_id, "frozen": frozen}
+    sql.row("SELECT ledger_freeze(%(organization_id)s, %(frozen)s)", parameters)
+
+
+def is_frozen(organization_id: int) -> bool:
+    """Whether somebody froze it; a debt refuses holds too, and shows in the balance."""
+    found = sql.row(
+        "SELECT coalesce(bool_or(frozen), false) FROM billing_account WHERE organization_id = %(organization_id)s",
+        {"organization_id": organization_id},
+    )
+    return bool(found and found[0])
+
+
+def unspent_paid_nanos(organization_id: int) -> int:
+    """What of the paid balance is neither spent nor held; below zero for a debt."""
+    found = sql.row(
+        "SELECT coalesce(sum(posted_nanos - held_nanos), 0)::bigint FROM billing_account"
+        " WHERE organization_id = %(organization_id)s AND kind = 'wallet'",
+        {"organization_id": organization_id},
+    )
+    return int(found[0]) if found else 0
+
+
 class NotThere(Exception):
     """An organization's free balance does not hold what was to be taken from it; nothing was booked."""
 

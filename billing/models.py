@@ -118,6 +118,7 @@ class TransferKind(models.TextChoices):
     TOP_UP_TAX = "top_up_tax"
     STRIPE_FEE = "stripe_fee"
     REFUND = "refund"
+    REFUND_OUTSIDE = "refund_outside"
     REFUND_TAX = "refund_tax"
     REFUND_FAILED = "refund_failed"
     REFUND_TAX_FAILED = "refund_tax_failed"
@@ -235,3 +236,14 @@ class HoldLimit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hold_id} takes {self.amount}"
+
+
+# Models of rooms within the room, where Django looks for them.
+from billing.stripe_models import (  # noqa: E402, F401
+    AutomaticTopUp,
+    Dispute,
+    Refund,
+    StripeCustomer,
+    StripeEvent,
+    TopUp,
+)

@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                     ("top_up_tax", "Top Up Tax"),
                     ("stripe_fee", "Stripe Fee"),
                     ("refund", "Refund"),
+                    ("refund_outside", "Refund Outside"),
                     ("refund_tax", "Refund Tax"),
                     ("refund_failed", "Refund Failed"),
                     ("refund_tax_failed", "Refund Tax Failed"),

@@ -1,6 +1,7 @@
 -- Money that comes in and goes out beside usage: one function books every such movement, once per reference, between the
--- two accounts that its kind names. A dispute is the only thing that takes a wallet below zero; the floor follows the
--- debt down and up again, and while there is a debt nothing new is held.
+-- two accounts that its kind names. Only what is taken from us outside takes a wallet below zero: a dispute, and a refund
+-- that somebody made at Stripe itself. The floor follows the debt down and up again, and while there is a debt nothing new
+-- is held.
 
 CREATE FUNCTION ledger_post(
     p_kind text, p_organization bigint, p_provider text, p_amount bigint,
@@ -21,6 +22,7 @@ BEGIN
         ('top_up_tax', 'stripe_clearing', 'tax_payable'),
         ('stripe_fee', 'stripe_fees', 'stripe_clearing'),
         ('refund', 'wallet', 'stripe_clearing'),
+        ('refund_outside', 'wallet', 'stripe_clearing'),
         ('refund_tax', 'tax_payable', 'stripe_clearing'),
         ('refund_failed', 'stripe_clearing', 'wallet'),
         ('refund_tax_failed', 'stripe_clearing', 'tax_payable'),
@@ -66,7 +68,7 @@ BEGIN
         RETURN false;
     END IF;
     IF own_id = debit_id THEN
-        IF p_kind <> 'dispute' AND own.posted_nanos - own.held_nanos < p_amount THEN
+        IF p_kind NOT IN ('dispute', 'refund_outside') AND own.posted_nanos - own.held_nanos < p_amount THEN
             RAISE EXCEPTION '% nano-USD are not there to be booked as %', p_amount, p_kind USING ERRCODE = 'PX003';
         END IF;
         UPDATE billing_account
