@@ -16,7 +16,7 @@ from pytest_socket import socket_allow_hosts
 
 from core import database
 
-pytest_plugins = ["tests.databases", "tests.people", "tests.servers", "tests.imagesapi.steps"]
+pytest_plugins = ["tests.databases", "tests.people", "tests.servers", "tests.stripes", "tests.imagesapi.steps"]
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
@@ -73,6 +73,13 @@ def _own_retry_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = retry_budget.Budget()
     monkeypatch.setattr(retry_budget, "deposit", fresh.deposit)
     monkeypatch.setattr(retry_budget, "withdraw", fresh.withdraw)
+
+
+@pytest.fixture(autouse=True)
+def _no_stripe(settings: Settings) -> None:
+    """Payments by card are off, as without a key, unless a test asks for a pretended account."""
+    settings.STRIPE_SECRET_KEY = settings.STRIPE_WEBHOOK_SECRET = ""
+    settings.STRIPE_FAKE = False
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from tests.fakes.providers import FAL_KEY, GEMINI_KEY, OPENAI_KEY, REPLICATE_TOK
 
 START_TIMEOUT_S = 40
 # Of the tester's own environment: another database, and keys that would make more providers routable.
-_NOT_PASSED_ON = ("DATABASE_URL", "DATABASE_OWNER_URL", "GEMINI_", "REPLICATE_")
+_NOT_PASSED_ON = ("DATABASE_URL", "DATABASE_OWNER_URL", "GEMINI_", "REPLICATE_", "STRIPE_")
 
 
 def free_port() -> int:
@@ -54,6 +54,7 @@ def environment(
         "WEB_THREADS": "150",
         "IN_FLIGHT_LIMIT": "120",
         "LOG_LEVEL": "WARNING",
+        "STRIPE_FAKE": "false",
     }
     if settings.EMBEDDED_DATABASE is not None:
         found["DATABASE_NAME"] = name
