@@ -13,6 +13,7 @@ class Right(enum.Enum):
     READ = "read"
     MANAGE_KEYS = "manage_keys"
     MANAGE_BILLING = "manage_billing"
+    REFUND = "refund"
     MANAGE_MEMBERS = "manage_members"
     MANAGE_ORGANIZATION = "manage_organization"
 
@@ -20,9 +21,9 @@ class Right(enum.Enum):
 _EVERYTHING = frozenset(Right)
 _RIGHTS: dict[str, frozenset[Right]] = {
     Role.OWNER: _EVERYTHING,
-    Role.ADMIN: _EVERYTHING,
+    Role.ADMIN: _EVERYTHING - {Right.REFUND},
     Role.DEVELOPER: frozenset({Right.READ, Right.MANAGE_KEYS}),
-    Role.BILLING: frozenset({Right.READ, Right.MANAGE_BILLING}),
+    Role.BILLING: frozenset({Right.READ, Right.MANAGE_BILLING, Right.REFUND}),
     Role.VIEWER: frozenset({Right.READ}),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
-from billing import ledger
+from billing import automatic, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
+from billing.stripe_facts import Refused, Unclear
 from core import sql
 
 log = structlog.get_logger(__name__)
@@ -28,3 +29,34 @@ def forget_rates(timestamp: int) -> None:
     """Every night: what was counted in minutes that are long over."""
     forgotten = sql.row("SELECT ledger_forget_rates()", {})
     log.info("old rates are forgotten", rows=forgotten[0] if forgotten else 0)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(name="billing.automatic_top_ups", queueing_lock="billing.automatic_top_ups", pass_context=False)
+def automatic_top_ups(timestamp: int) -> None:
+    """Every ten seconds: balances that fell below their threshold."""
+    if stripe_gateway.configured():
+        automatic.sweep()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="billing.stripe_events", queueing_lock="billing.stripe_events", pass_context=False)
+def stripe_events(timestamp: int) -> None:
+    """Every minute: events that could not be acted on, and charges whose answer was lost."""
+    if stripe_gateway.configured():
+        stripe_inbox.process_waiting()
+        automatic.resume()
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(name="billing.stripe_reconcile", queueing_lock="billing.stripe_reconcile", pass_context=False)
+def stripe_reconcile(timestamp: int) -> None:
+    """Every ten minutes: what Stripe has and we have not."""
+    if not stripe_gateway.configured():
+        return
+    try:
+        report = stripe_reconciliation.reconcile()
+    except (Unclear, Refused) as error:
+        log.warning("Stripe could not be compared with our books", error=str(error))
+    else:
+        log.info("Stripe was compared with our books", seen=report.seen, found=len(report.found))

@@ -228,6 +228,34 @@ SPECTACULAR_SETTINGS = {
     "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 
+# --- money from outside -----------------------------------------------------------------------------------------------
+# Without a key nobody can pay by card: balances come from the operator's grants only, and the pages say so.
+STRIPE_SECRET_KEY = ENV.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = ENV.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_BASE_URL = ENV.str("STRIPE_BASE_URL", default="https://api.stripe.com")
+STRIPE_TIMEOUT_S = ENV.int("STRIPE_TIMEOUT_S", default=20)
+# Ask Stripe to compute tax on top of what is credited.
+STRIPE_TAX = ENV.bool("STRIPE_TAX", default=False)
+# A pretended Stripe beside the server: a whole top-up can be tried with no account. In development only.
+STRIPE_FAKE = ENV.bool(
+    "STRIPE_FAKE",
+    default=DEVELOPMENT and not STRIPE_SECRET_KEY and (ROOT / "tests" / "fakes" / "stripe.py").is_file(),
+)
+STRIPE_FAKE_PORT = ENV.int("STRIPE_FAKE_PORT", default=PORT + 10_000 if PORT < 50_000 else PORT - 10_000)
+if STRIPE_FAKE and DEVELOPMENT and not STRIPE_SECRET_KEY:
+    STRIPE_SECRET_KEY = "sk_test_pretended"  # noqa: S105 - opens nothing
+    STRIPE_WEBHOOK_SECRET = f"whsec_{_development_secret('stripe_webhook')}"
+    STRIPE_BASE_URL = f"http://{'127.0.0.1' if HOST in _EVERYWHERE else HOST}:{STRIPE_FAKE_PORT}"
+# Whole dollars that the page offers; anything from the least to the most can be typed.
+TOP_UP_OFFERS_USD: list[str] = ENV.list("TOP_UP_OFFERS_USD", default=["10", "25", "50", "100"])
+TOP_UP_MIN_USD = ENV.int("TOP_UP_MIN_USD", default=5)
+TOP_UP_MAX_USD = ENV.int("TOP_UP_MAX_USD", default=1000)
+# Against people who try stolen cards: tries a day of one organization and of one address, and declined cards a day.
+TOP_UP_TRIES_PER_DAY = ENV.int("TOP_UP_TRIES_PER_DAY", default=20)
+TOP_UP_DECLINES_PER_DAY = ENV.int("TOP_UP_DECLINES_PER_DAY", default=5)
+# Between two tries of an automatic top-up.
+AUTOMATIC_TOP_UP_PAUSE_S = ENV.int("AUTOMATIC_TOP_UP_PAUSE_S", default=600)
+
 # --- people -----------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

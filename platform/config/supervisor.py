@@ -60,13 +60,14 @@ class _Stop(Exception):
     """Somebody asked us to stop."""
 
 
-def port_is_free() -> bool:
+def port_is_free(port: int | None = None) -> bool:
     """Whether the web server will get its address; gunicorn itself tries for five seconds and says so ten times."""
+    port = settings.PORT if port is None else port
     family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.HOST, settings.PORT))
+            probe.bind((settings.HOST, port))
         except OSError:
             return False
         return True
@@ -76,11 +77,13 @@ def run(say: Say, *, server: database.Server | None, greet: Callable[[], object]
     """Start the children, greet when requests are taken, and keep all alive until SIGINT or SIGTERM."""
     ready = Path(tempfile.mkdtemp(prefix="pixelpar-")) / "ready"
     children = [
+        *_pretended_stripe(say),
         _Child("web", [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", "config.wsgi"]),
         _Child("worker", [sys.executable, str(settings.ROOT / "manage.py"), "worker"]),
     ]
     path = os.pathsep.join([str(settings.ROOT), str(settings.ROOT / "platform")])
-    children[0].environment = {
+    web = next(child for child in children if child.name == "web")
+    web.environment = {
         "READY_FILE": str(ready),
         "PYTHONPATH": path,
         # Fewer arenas: with many threads glibc otherwise keeps what big bodies needed once.
@@ -94,7 +97,7 @@ def run(say: Say, *, server: database.Server | None, greet: Callable[[], object]
     try:
         for child in children:
             child.start()
-        _wait_until_ready(children[0], ready)
+        _wait_until_ready(web, ready)
         greet()
         _watch(children, server, say)
     except _Stop:
@@ -108,6 +111,23 @@ def run(say: Say, *, server: database.Server | None, greet: Callable[[], object]
         with contextlib.suppress(OSError):
             ready.unlink(missing_ok=True)
             ready.parent.rmdir()
+
+
+def _pretended_stripe(say: Say) -> list[_Child]:
+    """The program that stands in for Stripe in development: it belongs to the tests, which an installed copy lacks."""
+    if not (settings.STRIPE_FAKE and settings.DEVELOPMENT):
+        return []
+    if not (settings.ROOT / "tests" / "fakes" / "stripe.py").is_file():
+        say("STRIPE_FAKE is on, but this copy came without tests/: top-ups will not work")
+        return []
+    if not port_is_free(settings.STRIPE_FAKE_PORT):
+        say(f"port {settings.STRIPE_FAKE_PORT} is in use: no pretended Stripe, so no top-ups (STRIPE_FAKE_PORT)")
+        return []
+    host = "127.0.0.1" if settings.HOST in ("0.0.0.0", "::") else settings.HOST  # noqa: S104 - recognised
+    webhook = f"http://{host}:{settings.PORT}/billing/stripe/webhook"
+    command = [sys.executable, "-m", "tests.fakes.stripe", "--host", host, "--port", str(settings.STRIPE_FAKE_PORT)]
+    command += ["--public-url", settings.STRIPE_BASE_URL, "--webhook", webhook]
+    return [_Child("stripe", command, environment={"STRIPE_WEBHOOK_SECRET": settings.STRIPE_WEBHOOK_SECRET})]
 
 
 def _wait_until_ready(web: _Child, ready: Path) -> None:

@@ -6,6 +6,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("", include("imagesapi.urls")),
     path("", include("billing.urls")),
+    path("", include("billing.page_urls")),
     path("", include("accounts.api_urls")),
     path("", include("accounts.urls")),
     path("", include("web.urls")),
