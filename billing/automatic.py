@@ -25,7 +25,7 @@ _CONFIRM_WITHIN = dt.timedelta(hours=24)
 _BELOW = """
 SELECT a.organization_id FROM billing_automatictopup a
 JOIN accounts_organization o ON o.id = a.organization_id AND o.suspended_at IS NULL
-WHERE a.enabled AND (a.tried_at IS NULL OR a.tried_at < now() - %(pause_s)s * INTERVAL '1 second')
+WHERE a.enabled AND (a.tried_at IS NULL OR a.tried_at < %(before)s)
   AND a.threshold_nanos > (
     SELECT coalesce(sum(posted_nanos - held_nanos), 0) FROM billing_account b
     WHERE b.organization_id = a.organization_id
@@ -67,8 +67,9 @@ def sweep() -> int:
     """Look at every organization whose balance fell below its threshold; how many charges were started."""
     if not stripe_gateway.configured():
         return 0
+    before = timezone.now() - dt.timedelta(seconds=settings.AUTOMATIC_TOP_UP_PAUSE_S)
     with connection.cursor() as cursor:
-        cursor.execute(_BELOW, {"pause_s": settings.AUTOMATIC_TOP_UP_PAUSE_S})
+        cursor.execute(_BELOW, {"before": before})
         found = [organization_id for (organization_id,) in cursor.fetchall()]
     return sum(consider(organization_id) is not None for organization_id in found)
 

@@ -186,7 +186,9 @@ def _progress(top_up: TopUp, payment: Payment) -> None:
         return
     if payment.status == "processing":
         top_up.state = TopUpState.PROCESSING
-    elif payment.status == "requires_action" or payment.error_code == "authentication_required":
+    elif payment.status != "canceled" and (
+        payment.status == "requires_action" or payment.error_code == "authentication_required"
+    ):
         if top_up.state != TopUpState.ACTION:
             top_up.state = TopUpState.ACTION
             automatic_state.wants_action(top_up)

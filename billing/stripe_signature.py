@@ -9,7 +9,7 @@ from billing.stripe_facts import BadSignature
 
 HEADER_MAX_BYTES = 4096
 TOLERANCE_S = 300
-_PART = re.compile(r"(t=\d{1,12}|[a-z0-9]{1,16}=[0-9a-zA-Z]{1,256})", re.ASCII)
+_PART = re.compile(r"(t=\d{1,12}|(?!t=)[a-z0-9]{1,16}=[0-9a-zA-Z]{1,256})", re.ASCII)
 
 
 def check(body: bytes, header: str | None, *, secret: str, now_s: int) -> None:

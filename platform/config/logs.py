@@ -51,6 +51,7 @@ def configure(options: dict[str, Any]) -> None:
                 "django.security.DisallowedHost": {"level": "CRITICAL"},
                 "procrastinate": {"level": "WARNING"},
                 "urllib3": {"level": "WARNING"},
+                "stripe": {"level": "WARNING"},
             },
         }
     )
