@@ -231,6 +231,9 @@ def portal(request: MemberRequest) -> HttpResponse:
 @member_page(right=Right.REFUND)
 def refund(request: MemberRequest) -> HttpResponse:
     """Send unspent paid credit back to the card it came from."""
+    if not stripe_gateway.configured():
+        messages.error(request, "Refunds are made by this server's operator.")
+        return redirect("billing:page")
     form = RefundForm(request.POST)
     if not form.is_valid():
         return _page(request, status=400, refund_form=form)

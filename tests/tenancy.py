@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from django.utils import timezone
 from accounts import keys, organizations, scopes, users
 from accounts.models import ApiKey, Organization, Role, User
 from billing import ledger
+from billing.stripe_models import StripeCustomer, TopUp
 from core import ids
 from imagesapi import own_keys, webhooks
 from imagesapi.models import Generation
@@ -28,6 +30,8 @@ from tests.people import IssuedKey, issue, sign_in
 
 EVERYONE = frozenset(Role.values)
 MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+PAYERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
+REFUNDERS = frozenset({Role.OWNER, Role.BILLING})
 PROMPT = "a lighthouse of {tenant}"
 
 
@@ -36,8 +40,8 @@ class Route:
     """What one address is: who may use each of its methods, and which kinds of ids it takes where."""
 
     # public: anybody. document: anybody, and the same for all, so caches may keep it. page: members, by role. api: keys.
-    # link: keys, or whoever has a signed link.
-    kind: Literal["public", "document", "page", "api", "link"]
+    # link: keys, or whoever has a signed link. signed: whoever signs what they send, so nobody here.
+    kind: Literal["public", "document", "page", "api", "link", "signed"]
     methods: Mapping[str, frozenset[str]]
     path_ids: Mapping[str, str] = field(default_factory=dict)
     query_ids: Mapping[str, str] = field(default_factory=dict)
@@ -172,6 +176,15 @@ ROUTES: dict[str, Route] = {
     "accounts:keys": Route("page", {"GET": EVERYONE, "POST": MAKERS}, body=_NEW_KEY, lists="key"),
     "accounts:key-revoke": Route("page", {"POST": MAKERS}, path_ids={"public_id": "key"}),
     "accounts:switch": Route("page", {"POST": EVERYONE}, body_ids={"organization": "organization"}),
+    "billing:page": Route("page", {"GET": EVERYONE}, lists="top_up"),
+    "billing:top-up": Route("page", {"POST": PAYERS}, body={"amount": "25"}),
+    "billing:top-up-done": Route("page", {"GET": EVERYONE}, path_ids={"word": "top_up"}),
+    "billing:top-up-confirm": Route("page", {"GET": PAYERS, "POST": PAYERS}, path_ids={"word": "top_up"}),
+    "billing:automatic": Route("page", {"POST": PAYERS}, body={"threshold": "5", "target": "25", "ceiling": "100"}),
+    "billing:card-remove": Route("page", {"POST": PAYERS}),
+    "billing:portal": Route("page", {"POST": PAYERS}),
+    "billing:refund": Route("page", {"POST": REFUNDERS}, body={"amount": "0.01", "key": str(uuid.UUID(int=7))}),
+    "billing:stripe-webhook": Route("signed", {"POST": frozenset()}),
     "web:landing": Route("public", {"GET": EVERYONE}),
     "web:openapi": Route("document", {"GET": EVERYONE}),
     "web:api-reference": Route("public", {"GET": EVERYONE}),
@@ -240,6 +253,11 @@ OWNED = {
     "billing.Limit": _MINE,
     "billing.LimitUse": f"limit_id IN (SELECT id FROM billing_limit WHERE {_MINE})",
     "billing.HoldLimit": f"hold_id IN (SELECT id FROM billing_hold WHERE {_MINE})",
+    "billing.TopUp": _MINE,
+    "billing.Refund": f"top_up_id IN (SELECT id FROM billing_topup WHERE {_MINE})",
+    "billing.Dispute": f"top_up_id IN (SELECT id FROM billing_topup WHERE {_MINE})",
+    "billing.StripeCustomer": _MINE,
+    "billing.AutomaticTopUp": _MINE,
     "billing.Transfer": f"(debit_account_id {_ACCOUNTS} OR credit_account_id {_ACCOUNTS})",
     "imagesapi.Generation": _MINE,
     "imagesapi.Attempt": f"generation_id IN (SELECT id FROM imagesapi_generation WHERE {_MINE})",
@@ -252,7 +270,7 @@ OWNED = {
 # The operator's, the framework's, or nobody's.
 SHARED = frozenset(
     ("imagesapi.Provider", "imagesapi.ProviderSecret", "imagesapi.Model", "imagesapi.Offer", "imagesapi.PriceLine")
-    + ("imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark")
+    + ("billing.StripeEvent", "imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark")
     + ("imagesapi.CatalogVersion", "auth.Permission", "auth.Group", "contenttypes.ContentType", "sessions.Session")
     + ("account.EmailConfirmation", "procrastinate.ProcrastinateWorker", "procrastinate.ProcrastinateJob")
     + ("procrastinate.ProcrastinateEvent", "procrastinate.ProcrastinatePeriodicDefer")
@@ -321,6 +339,7 @@ KINDS: dict[str, Callable[[], str]] = {
     "provider_key": lambda: ids.public("pky", ids.new()),
     "organization": lambda: f"nobody-{ids.token(6)}",
     "model": lambda: f"no-model-{ids.token(6)}",
+    "top_up": lambda: ids.public("top", ids.new()),
     "balance": lambda: "0.000000001",
     "transaction": lambda: f"{ids.public('txn', ids.new())}_grant",
 }
@@ -375,6 +394,7 @@ def build_tenant(name: str, *, dollars: str) -> Tenant:
         ),
         "organization": organization.slug,
         "model": "mock-image",
+        "top_up": _waiting_top_up(organization).word,
         "balance": dollars,
         "transaction": Client().get("/v1/transactions", headers=key.headers).json()["data"][0]["id"],
     }
@@ -382,6 +402,18 @@ def build_tenant(name: str, *, dollars: str) -> Tenant:
     texts = [name, slug, *(person.email for person in people.values()), key.row.public_id, key.raw, listed.raw]
     texts += [signing_secret, *(word for kind, word in words.items() if kind != "model")]
     return Tenant(organization, people, key, words, picture, link, (*(text.encode() for text in texts), picture))
+
+
+def _waiting_top_up(organization: Organization) -> TopUp:
+    """One that its bank wants confirmed, so that every page about top-ups has something to say."""
+    StripeCustomer.objects.create(organization=organization, stripe_id=f"cus_of_{organization.slug}")
+    return TopUp.objects.create(
+        organization=organization,
+        origin="automatic",
+        state="action",
+        amount_nanos=25 * 10**9,
+        payment_intent=f"pi_of_{organization.slug}",
+    )
 
 
 def _told(request: str) -> str:
@@ -491,6 +523,7 @@ def ask(
         more["data"] = content
         if route.kind != "page" or method != "POST":
             more["content_type"] = "application/json"
+    asker.client.cookies.pop("messages", None)  # what the last form said waits there for whichever page comes next
     response = getattr(asker.client, method.lower())(path, **more)
     text = _CSRF.sub(b"", read(response))
     found = {header: value for header, value in response.headers.items() if header.lower() != "x-request-id"}
@@ -505,6 +538,8 @@ def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
     route = ROUTES[name]
     if route.kind in ("public", "document"):
         return {200}
+    if route.kind == "signed":
+        return {503}  # until the operator has set the secret; 400 after that
     if route.kind == "page":
         if asker.kind != "member":
             return {302}

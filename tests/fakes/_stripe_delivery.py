@@ -68,7 +68,8 @@ class Delivery:
                 while self.knobs.shuffle:
                     following = self._waiting.get_nowait()
                     if following is None:
-                        return
+                        self._waiting.put(None)  # after this batch
+                        break
                     batch.append(following)
             if self.knobs.shuffle:
                 random.shuffle(batch)

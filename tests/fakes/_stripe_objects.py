@@ -192,7 +192,8 @@ def refund(of: Object, amount_cents: int, metadata: Object) -> Object:
 
 
 def dispute(of: Object, amount_cents: int, *, status: str, reason: str) -> Object:
-    details = {"due_by": now_s() + 604_800, "enhanced_eligibility": {}, "has_evidence": False, "past_due": False}
+    details: Object = {"due_by": now_s() + 604_800, "enhanced_eligibility": {}, "has_evidence": False}
+    details |= {"past_due": False, "submission_method": "not_submitted"}
     return _base(
         "dispute",
         "du",
@@ -201,7 +202,7 @@ def dispute(of: Object, amount_cents: int, *, status: str, reason: str) -> Objec
         charge=of["latest_charge"],
         currency=of["currency"],
         enhanced_eligibility_types=[],
-        evidence={},
+        evidence={"enhanced_evidence": {}},
         evidence_details={**details, "submission_count": 0},
         is_charge_refundable=False,
         metadata={},
