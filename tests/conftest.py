@@ -16,7 +16,14 @@ from pytest_socket import socket_allow_hosts
 
 from core import database
 
-pytest_plugins = ["tests.databases", "tests.people", "tests.servers", "tests.stripes", "tests.imagesapi.steps"]
+pytest_plugins = [
+    "tests.databases",
+    "tests.people",
+    "tests.servers",
+    "tests.stripes",
+    "tests.browsers",
+    "tests.imagesapi.steps",
+]
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
