@@ -142,7 +142,7 @@ def charge(top_up: TopUp) -> None:
     except (Refused, Missing) as error:
         intent_id = getattr(error, "intent_id", "")
         if not intent_id:
-            _refused(top_up, getattr(error, "code", "") or "refused")
+            _refused(top_up, getattr(error, "reason", "") or "refused")
             return
     try:
         payments.bring_up_to_date(intent_id)

@@ -11,11 +11,11 @@ class Unclear(Exception):
 
 
 class Refused(Exception):
-    """Stripe surely did not do it. `code` is Stripe's; `intent_id` the PaymentIntent that a refusal left, if any."""
+    """Stripe surely did not do it. `reason` is Stripe's code; `intent_id` the PaymentIntent that a refusal left, if any."""
 
-    def __init__(self, message: str, *, code: str = "", intent_id: str = "") -> None:
+    def __init__(self, message: str, *, reason: str = "", intent_id: str = "") -> None:
         super().__init__(message)
-        self.code, self.intent_id = code, intent_id
+        self.reason, self.intent_id = reason, intent_id
 
 
 class Missing(Exception):

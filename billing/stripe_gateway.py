@@ -54,7 +54,7 @@ def _client(key: str, base_url: str, timeout_s: int) -> StripeClient:
 
 def _stripe() -> StripeClient:
     if not configured():
-        raise Refused("Stripe is not configured.", code="not_configured")
+        raise Refused("Stripe is not configured.", reason="not_configured")
     return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_BASE_URL, settings.STRIPE_TIMEOUT_S)
 
 
@@ -64,13 +64,13 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except stripe.CardError as error:
-        raise Refused(error.user_message or "declined", code=error.code or "", intent_id=_intent_of(error)) from error
+        raise Refused(error.user_message or "declined", reason=error.code or "", intent_id=_intent_of(error)) from error
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise Refused("Stripe does not accept our key.", code="key_refused") from error
+        raise Refused("Stripe does not accept our key.", reason="key_refused") from error
     except stripe.InvalidRequestError as error:
         if error.http_status == 404 or error.code == "resource_missing":
             raise Missing(error.user_message or "missing") from error
-        raise Refused(error.user_message or "refused", code=error.code or "", intent_id=_intent_of(error)) from error
+        raise Refused(error.user_message or "refused", reason=error.code or "", intent_id=_intent_of(error)) from error
     except stripe.StripeError as error:  # no connection, 409, 429, 5xx, an answer that nobody can read
         raise Unclear(f"{type(error).__name__}: {error.user_message or error}"[:200]) from error
 

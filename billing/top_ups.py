@@ -78,7 +78,7 @@ def start(
         log.warning("Stripe does not answer", error=str(error))
         raise errors.Overloaded("Stripe does not answer just now. Nothing was paid; try again in a minute.") from error
     except Refused as error:
-        log.error("Stripe refuses a checkout", error=str(error), code=error.code)
+        log.error("Stripe refuses a checkout", error=str(error), reason=error.reason)
         raise errors.InvalidRequest("Stripe refused to start this top-up. Nothing was paid.") from error
 
 
@@ -156,7 +156,7 @@ def _open(top_up: TopUp, customer: str) -> SessionFact:
     try:
         opened.update(state=TopUpState.OPEN, checkout_session=session.id)
     except IntegrityError as error:
-        raise Refused("the session belongs to another top-up", code="session_reused") from error
+        raise Refused("the session belongs to another top-up", reason="session_reused") from error
     return session
 
 
