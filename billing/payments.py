@@ -1,7 +1,7 @@
 """Brings our books up to what Stripe says of a payment.
 
-Order, lateness and repetition of events do not matter here: whatever happened is read from the objects, and each movement
-is booked once under the id of what caused it.
+Order, lateness and repetition of events do not matter here: whatever happened is read from the objects, and each
+movement is booked once under the id of what caused it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ class Unclear(Exception):
 
 
 class Refused(Exception):
-    """Stripe surely did not do it. `reason` is Stripe's code; `intent_id` the PaymentIntent that a refusal left, if any."""
+    """Stripe surely did not do it. `reason` is Stripe's code; `intent_id` the PaymentIntent that it left, if any."""
 
     def __init__(self, message: str, *, reason: str = "", intent_id: str = "") -> None:
         super().__init__(message)

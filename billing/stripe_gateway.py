@@ -39,7 +39,7 @@ def configured() -> bool:
 
 def livemode() -> bool:
     """Whether the account's key moves real money."""
-    return settings.STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
+    return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
 
 
 @functools.lru_cache(maxsize=4)

@@ -35,6 +35,9 @@ STRANGERS = (
     "BASE_URL",
     "DEVELOPMENT",
     "PYTHONPATH",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_FAKE",
 )
 
 
@@ -49,6 +52,7 @@ class Copy:
         self.started_at_s = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if name not in STRANGERS}
         environment |= {"DATA_DIR": str(folder), "PORT": str(self.port), "WEB_PROCESSES": "1", "WEB_THREADS": "20"}
+        environment["STRIPE_FAKE_PORT"] = str(free_port())
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "serve"],
             cwd=ROOT,
@@ -102,6 +106,28 @@ def keys_in(output: str) -> set[str]:
     return set(re.findall(r"pxp_[\w]+\.[\w-]+", output))
 
 
+def top_up(copy: Copy) -> str:
+    """Sign in as the demo's owner, pay 25 dollars with a test card at the pretended Stripe, and wait for the credit."""
+    found = re.search(r"(demo@example\.com)\s+(\S+)", copy.output)
+    assert found is not None
+    with requests.Session() as person:
+
+        def send(path: str, **fields: str) -> requests.Response:
+            fields["csrfmiddlewaretoken"] = person.cookies["csrftoken"]
+            return person.post(copy.url + path, fields, headers={"Referer": copy.url}, timeout=20)
+
+        person.get(f"{copy.url}/accounts/login/", timeout=20)
+        send("/accounts/login/", login=found[1], password=found[2])
+        checkout = send("/app/billing/top-up", amount="25")
+        assert "Pay 25.00 USD" in checkout.text
+        person.post(checkout.url, {"number": "4242424242424242"}, timeout=20)
+        deadline_s = time.monotonic() + 20
+        while "Paid" not in (page := person.get(f"{copy.url}/app/billing", timeout=20).text):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        return page
+
+
 def curl_in(output: str) -> str:
     found = re.search(r"^ *(curl (?:.*\\\n)*.*)$", output, re.MULTILINE)
     assert found is not None, output
@@ -146,6 +172,11 @@ def test_it_runs_from_nothing_twice_and_side_by_side(home: Path, copies: list[Co
     assert picture.content.startswith(b"\x89PNG")
     spent = first.balance(key).json()["available"]["amount"]
     assert 0 < spent < 5
+
+    # A whole top-up, with no account at Stripe.
+    assert "pretended Stripe" in top_up(first)
+    assert first.balance(key).json()["available"]["amount"] == round(spent + 25, 9)
+    spent = round(spent + 25, 9)
 
     # Two copies share nothing.
     assert second.balance(key).status_code == 401

@@ -110,7 +110,8 @@ def quick(account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch)
     """What was fetched is the same until something happens again, and everything that happens leaves an event."""
     settings.TOP_UP_TRIES_PER_DAY = 10_000
     for name in ("payment", "session"):
-        fetch, kept = getattr(stripe_gateway, name), {}
+        fetch = getattr(stripe_gateway, name)
+        kept: dict[Any, Any] = {}
 
         def fetched(word: str, fetch: Any = fetch, kept: dict[Any, Any] = kept) -> Any:
             key = (word, len(account.world.events))

@@ -12,8 +12,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from accounts.models import Organization
-from billing import checks, stripe_gateway, stripe_signature
+from billing import checks, stripe_gateway, stripe_inbox, stripe_signature
 from billing.models import Transfer
+from billing.stripe_facts import BadSignature
 from billing.stripe_models import StripeEvent, TopUp, TopUpState
 from core import ids
 from tests.fakes import _stripe_objects as objects
@@ -183,8 +184,6 @@ def test_an_event_that_is_early_waits_in_the_inbox(account: Account, organizatio
     assert StripeEvent.objects.filter(state="received", tries=1).exists()
     account.world.things[intent["id"]] = hidden
     StripeEvent.objects.update(next_try_at="2020-01-01T00:00:00Z")
-    from billing import stripe_inbox
-
     assert stripe_inbox.process_waiting() >= 1
     assert wallet(organization) == 25 * USD
 
@@ -206,7 +205,7 @@ def test_its_own_check_is_stricter_than_the_packages() -> None:
     body = orjson.dumps(EVENT)
     header = sign(body, WEBHOOK_SECRET, at_s=int(time.time()) + 10**6)
     stripe_gateway.verify_signature(body.decode(), header, secret=WEBHOOK_SECRET, tolerance_s=300)
-    with pytest.raises(stripe_gateway.BadSignature, match="future"):
+    with pytest.raises(BadSignature, match="future"):
         stripe_signature.check(body, header, secret=WEBHOOK_SECRET, now_s=int(time.time()))
 
 

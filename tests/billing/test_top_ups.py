@@ -21,6 +21,7 @@ def test_a_paid_checkout_is_credited_once(account: Account, organization: Organi
     top_up.refresh_from_db()
     assert (top_up.state, wallet(organization)) == (TopUpState.PAID, 25 * USD)
     assert top_up.receipt_url.startswith("http")
+    assert top_up.reference is not None
     booked = dict(Transfer.objects.filter(reference_id=top_up.reference).values_list("kind", "amount_nanos"))
     assert booked == {"top_up": 25 * USD, "stripe_fee": 103 * USD // 100}
     card = StripeCustomer.objects.get(organization=organization)

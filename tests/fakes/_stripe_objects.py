@@ -51,7 +51,7 @@ def _base(kind: str, prefix: str, **fields: Any) -> Object:
 
 
 def customer(**fields: Any) -> Object:
-    empty = {"description": None, "email": None, "name": None, "metadata": {}, "shipping": None}
+    empty: Object = {"description": None, "email": None, "name": None, "metadata": {}, "shipping": None}
     settings = {"custom_fields": None, "default_payment_method": None, "footer": None, "rendering_options": None}
     return _base("customer", "cus", invoice_settings=settings, default_source=None, **{**empty, **fields})
 
