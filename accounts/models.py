@@ -83,6 +83,10 @@ class Organization(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     # A suspended organization keeps its data and can do nothing.
     suspended_at = models.DateTimeField(null=True, blank=True)
+    # A closed one has left for good: it stays suspended, without members, keys and pictures.
+    closed_at = models.DateTimeField(null=True, blank=True)
+    # The one that pays for visitors without a key; nobody is a member of it.
+    is_platform = models.BooleanField(default=False, db_default=False)
     # "url", "b64_json", or blank for both: what an answer carries when the request does not say.
     default_response_format = models.CharField(max_length=8, blank=True, default="")
     link_life_minutes = models.PositiveIntegerField(default=60)
@@ -97,6 +101,13 @@ class Organization(models.Model):
             models.CheckConstraint(
                 name="organization_link_life_bounded",
                 condition=Q(link_life_minutes__gte=1, link_life_minutes__lte=30 * 24 * 60),
+            ),
+            models.CheckConstraint(
+                name="organization_closed_stays_suspended",
+                condition=Q(closed_at__isnull=True) | Q(suspended_at__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["is_platform"], name="organization_of_the_platform_once", condition=Q(is_platform=True)
             ),
         )
 

@@ -22,9 +22,11 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import key_limits
+        from billing import grants, ledger
 
         key_limits.register(import_module("billing.limits"))
         import_module("billing.checks")
-        ledger = import_module("billing.ledger")
         ledger.register_proof("a top-up differs from what was credited", _TOP_UPS_DIFFER)
         ledger.register_proof("credit came without a paid top-up", _CREDIT_WITHOUT_A_TOP_UP)
+        for name, query in grants.PROOFS.items():
+            ledger.register_proof(name, query)

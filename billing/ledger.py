@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,17 +115,24 @@ def balance(organization_id: int) -> Balance:
     return Balance(*found)
 
 
-def grant(organization_id: int, *, amount_nanos: int, reason: str, reference: uuid.UUID) -> bool:
-    """Give promotional credit, once per `reference`; False when it had been given already."""
+def grant(
+    organization_id: int, *, amount_nanos: int, reason: str, reference: uuid.UUID, expires_at: dt.datetime | None = None
+) -> bool:
+    """Give promotional credit, once per `reference`; False when it had been given already.
+
+    What is left of it at `expires_at` expires with the next run of `expire`, but for what open holds reserve then.
+    """
     if not 0 < amount_nanos <= money.MAX_NANOS // 1000:
         raise ValueError("a grant is a positive amount below 9 million dollars")
     found = sql.row(
-        "SELECT ledger_grant(%(organization_id)s, %(amount_nanos)s, %(reference)s, %(reason)s)",
+        "SELECT ledger_grant_until(%(organization_id)s, %(amount_nanos)s, %(reference)s, %(reason)s,"
+        " %(expires_at)s::timestamptz)",
         {
             "organization_id": organization_id,
             "amount_nanos": amount_nanos,
             "reference": reference,
             "reason": reason[:200],
+            "expires_at": expires_at,
         },
     )
     return bool(found and found[0])
@@ -152,6 +160,42 @@ def unspent_paid_nanos(organization_id: int) -> int:
         " WHERE organization_id = %(organization_id)s AND kind = 'wallet'",
         {"organization_id": organization_id},
     )
+    return int(found[0]) if found else 0
+
+
+def expire(organization_id: int, *, everything: bool = False) -> int:
+    """Book the expiry of what is left of promotional credit whose time has come, or of all of it; how much that was.
+
+    Never touches what open holds reserve.
+    """
+    found = sql.row(
+        "SELECT ledger_expire(%(organization_id)s, %(everything)s)",
+        {"organization_id": organization_id, "everything": everything},
+    )
+    return int(found[0]) if found else 0
+
+
+def fund(
+    organization_id: int, *, cap_nanos: int, reason: str, reference: uuid.UUID, expires_at: dt.datetime | None = None
+) -> int:
+    """Bring promo up to `cap_nanos`, once per `reference`, counting what is left and held; how much was granted."""
+    found = sql.row(
+        "SELECT ledger_fund(%(organization_id)s, %(cap_nanos)s, %(reference)s, %(reason)s,"
+        " %(expires_at)s::timestamptz)",
+        {
+            "organization_id": organization_id,
+            "cap_nanos": cap_nanos,
+            "reference": reference,
+            "reason": reason[:200],
+            "expires_at": expires_at,
+        },
+    )
+    return int(found[0]) if found else 0
+
+
+def end_holds(organization_id: int) -> int:
+    """Let nothing be held any more, for good, unless something runs: then how many holds are open."""
+    found = sql.row("SELECT ledger_end_holds(%(organization_id)s)", {"organization_id": organization_id})
     return int(found[0]) if found else 0
 
 

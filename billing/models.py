@@ -9,6 +9,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from accounts.models import Organization
+from billing.budget_models import BudgetAlert as BudgetAlert
+from billing.closing_models import Closing as Closing
+from billing.grant_models import Grant as Grant
+from billing.promotion_models import DailyCount as DailyCount
+from billing.promotion_models import SignupCredit as SignupCredit
 
 
 class AccountKind(models.TextChoices):
@@ -180,6 +185,8 @@ class Limit(models.Model):
     # Nano-USD for spend, a count for in_flight and requests.
     cap = models.BigIntegerField()
     active = models.BooleanField(default=True, db_default=True)
+    # When a budget last refused a request, by the minute: an alert for a window that has come to its end.
+    refused_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = (
@@ -201,6 +208,7 @@ class Limit(models.Model):
                 nulls_distinct=False,
             ),
         )
+        indexes = (models.Index(fields=["window"], name="limit_budgets", condition=Q(meter="spend", active=True)),)
 
     def __str__(self) -> str:
         return f"{self.scope} {self.meter} {self.window} {self.cap}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
-from billing import automatic, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
+from billing import automatic, grants, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
 from billing.stripe_facts import Refused, Unclear
-from core import sql
+from core import money, sql
 
 log = structlog.get_logger(__name__)
 
@@ -60,3 +60,12 @@ def stripe_reconcile(timestamp: int) -> None:
         log.warning("Stripe could not be compared with our books", error=str(error))
     else:
         log.info("Stripe was compared with our books", seen=report.seen, found=len(report.found))
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(name="billing.expire_credit", queueing_lock="billing.expire_credit", lock="billing.expire_credit")
+def expire_credit(timestamp: int) -> None:
+    """Every ten minutes: promotional credit whose time has come."""
+    expired_nanos = grants.expire_due()
+    if expired_nanos:
+        log.info("promotional credit has expired", dollars=money.decimal(expired_nanos))

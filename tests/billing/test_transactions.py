@@ -120,7 +120,7 @@ def test_anothers_id_is_no_place_in_ones_own_list(
 
 _MANY = """
 INSERT INTO billing_transfer (debit_account_id, credit_account_id, amount_nanos, kind, reference_type, reference_id)
-SELECT %(debit)s, %(credit)s, 1, 'grant', 'grant', gen_random_uuid() FROM generate_series(1, %(count)s)
+SELECT %(debit)s, %(credit)s, 1, 'top_up', 'top_up', gen_random_uuid() FROM generate_series(1, %(count)s)
 """
 
 
@@ -129,14 +129,14 @@ def test_it_looks_at_no_more_than_a_page(
 ) -> None:
     """However long the journal is: each side of each account is walked by its index as far as the page goes, also where
     there is nothing to be found."""
-    ledger.grant(organization.pk, amount_nanos=5, reason="first", reference=ids.new())
+    money.fund(organization, wallet_nanos=5)
     Account.objects.create(kind="wallet", organization=other_organization)
-    promo = Account.objects.get(organization=organization, kind="promo")
-    expense = Account.objects.get(kind="promo_expense")
+    wallet = Account.objects.get(organization=organization, kind="wallet")
+    clearing = Account.objects.get(kind="stripe_clearing")
     count = 20_000
     with connection.cursor() as cursor:
-        cursor.execute(_MANY, {"debit": expense.pk, "credit": promo.pk, "count": count})
-        Account.objects.filter(pk=promo.pk).update(posted_nanos=5 + count)
+        cursor.execute(_MANY, {"debit": clearing.pk, "credit": wallet.pk, "count": count})
+        Account.objects.filter(pk=wallet.pk).update(posted_nanos=5 + count)
         cursor.execute("ANALYZE billing_transfer")
         for statement, place in ((history._OLDER, 2**63 - 1), (history._NEWER, 0)):
             for owner in (organization, other_organization):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from accounts import organizations
 from billing import ledger
 from core import ids, money
+
+_MAX_DAYS = 3650
 
 
 class Command(BaseCommand):
@@ -19,12 +23,18 @@ class Command(BaseCommand):
         parser.add_argument("organization", metavar="ORG", help="slug or id")
         parser.add_argument("dollars", metavar="DOLLARS", help="a decimal amount, such as 5 or 2.50")
         parser.add_argument("--reason", required=True)
+        parser.add_argument("--expires-in-days", type=int, metavar="N", help="what is not spent by then expires")
         parser.add_argument("--reference", type=uuid.UUID, help="a UUID; the same one is booked only once")
 
     def handle(self, *args: Any, **options: Any) -> None:
         organization = organizations.find(options["organization"])
         if organization is None:
             raise CommandError(f"there is no organization {options['organization']!r}")
+        if organization.closed_at is not None:
+            raise CommandError(f"{organization.slug} was closed on {organization.closed_at:%Y-%m-%d}")
+        days = options["expires_in_days"]
+        if days is not None and not 1 <= days <= _MAX_DAYS:
+            raise CommandError(f"--expires-in-days takes 1 to {_MAX_DAYS} days")
         try:
             amount_nanos = money.nanos(options["dollars"])
             booked = ledger.grant(
@@ -32,6 +42,7 @@ class Command(BaseCommand):
                 amount_nanos=amount_nanos,
                 reason=options["reason"],
                 reference=options["reference"] or ids.new(),
+                expires_at=None if days is None else timezone.now() + dt.timedelta(days=days),
             )
         except ValueError as error:
             raise CommandError(str(error)) from error

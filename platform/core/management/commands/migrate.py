@@ -12,7 +12,10 @@ from django.db import connection
 from core import sql
 
 # Only the ledger's functions write these; the application's role reads them.
-JOURNALS = ("billing_account", "billing_hold", "billing_holdlimit", "billing_limituse", "billing_transfer")
+JOURNALS = (
+    *("billing_account", "billing_grant", "billing_hold", "billing_holdlimit", "billing_limituse"),
+    "billing_transfer",
+)
 
 
 class Command(migrate.Command):
