@@ -28,5 +28,6 @@ class BillingConfig(AppConfig):
         import_module("billing.checks")
         ledger.register_proof("a top-up differs from what was credited", _TOP_UPS_DIFFER)
         ledger.register_proof("credit came without a paid top-up", _CREDIT_WITHOUT_A_TOP_UP)
+        import_module("billing.signup_credit")
         for name, query in grants.PROOFS.items():
             ledger.register_proof(name, query)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
-from billing import automatic, grants, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
+from billing import automatic, daily_counts, grants, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
 from billing.stripe_facts import Refused, Unclear
 from core import money, sql
 
@@ -69,3 +69,11 @@ def expire_credit(timestamp: int) -> None:
     expired_nanos = grants.expire_due()
     if expired_nanos:
         log.info("promotional credit has expired", dollars=money.decimal(expired_nanos))
+
+
+@app.periodic(cron="31 3 * * *")
+@app.task(name="billing.forget_counts", queueing_lock="billing.forget_counts", pass_context=False)
+def forget_counts(timestamp: int) -> None:
+    """Every night: what was counted on days that are over."""
+    log.info("old counts are forgotten", rows=daily_counts.forget())
+    sql.give_back()

@@ -9,7 +9,7 @@ from typing import Any
 
 import environ
 
-from core import database
+from core import database, money
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -290,6 +290,19 @@ else:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
 DEFAULT_FROM_EMAIL = ENV.str("DEFAULT_FROM_EMAIL", default="Pixelpar <no-reply@localhost>")
+
+# --- promotional credit -----------------------------------------------------------------------------------------------
+# What a verified sign-up gets, for how many days, how often from one network (/24, /48) and for how much in all a day.
+SIGNUP_CREDIT_NANOS = money.nanos(ENV.str("SIGNUP_CREDIT_USD", default="0"))
+SIGNUP_CREDIT_DAYS = ENV.int("SIGNUP_CREDIT_DAYS", default=30)
+SIGNUP_CREDITS_PER_NETWORK = ENV.int("SIGNUP_CREDITS_PER_NETWORK", default=3)
+SIGNUP_CREDIT_DAILY_NANOS = money.nanos(ENV.str("SIGNUP_CREDIT_DAILY_USD", default="20"))
+DISPOSABLE_MAIL_DOMAINS: list[str] = ENV.list("DISPOSABLE_MAIL_DOMAINS", default=[])
+# What visitors without a key may spend of the platform's money in a day, on one request, and how often each may ask.
+PLAYGROUND_DAILY_NANOS = money.nanos(ENV.str("PLAYGROUND_DAILY_USD", default="1" if DEVELOPMENT else "0"))
+PLAYGROUND_REQUEST_NANOS = money.nanos(ENV.str("PLAYGROUND_REQUEST_USD", default="0.02"))
+PLAYGROUND_PER_COOKIE = ENV.int("PLAYGROUND_PER_COOKIE", default=5)
+PLAYGROUND_PER_ADDRESS = ENV.int("PLAYGROUND_PER_ADDRESS", default=20)
 
 # --- pages ------------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en-us"
