@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
@@ -31,6 +33,16 @@ def create(name: str, *, owner: User) -> Organization:
             if not Organization.objects.filter(slug=slug).exists():
                 raise
     raise RuntimeError(f"no free slug like {wanted!r} was found")
+
+
+def platform() -> Organization:
+    """The organization that is the platform's own, made when it is first needed; it has no members and no keys."""
+    found = Organization.objects.filter(is_platform=True).first()
+    if found is not None:
+        return found
+    with contextlib.suppress(IntegrityError), transaction.atomic():
+        return Organization.objects.create(name="Platform", slug=f"platform-{ids.token(8)}", is_platform=True)
+    return Organization.objects.get(is_platform=True)
 
 
 def _slug(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
-from billing import automatic, daily_counts, grants, ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
+from billing import automatic, daily_counts, grants, ledger, playground, stripe_gateway, stripe_inbox, stripe_reconciliation
 from billing.stripe_facts import Refused, Unclear
 from core import money, sql
 
@@ -76,4 +76,12 @@ def expire_credit(timestamp: int) -> None:
 def forget_counts(timestamp: int) -> None:
     """Every night: what was counted on days that are over."""
     log.info("old counts are forgotten", rows=daily_counts.forget())
+    sql.give_back()
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(name="billing.fund_playground", queueing_lock="billing.fund_playground", lock="billing.fund_playground")
+def fund_playground(timestamp: int) -> None:
+    """Every ten minutes, so that a new day begins soon wherever the worker was at midnight."""
+    playground.fund()
     sql.give_back()

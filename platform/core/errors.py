@@ -162,6 +162,13 @@ class TooManyRequests(PixelparError):
     retry_after_default_s = 5
 
 
+class PlaygroundClosed(TooManyRequests):
+    """The credit that visitors share is spent for today: trying again soon does not help."""
+
+    code = "playground_closed"
+    should_retry = False
+
+
 class InternalError(PixelparError):
     """Our own fault; the details are in our log, found by the request id."""
 
