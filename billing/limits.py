@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from accounts.models import ApiKey, Organization
-from billing.models import Limit
+from billing.models import BudgetAlert, Limit
 from core import money
 from core.errors import InvalidRequest, UnknownParameter
 
@@ -22,6 +23,8 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "spend_month_usd": ("spend", "month"),
     "spend_total_usd": ("spend", "total"),
 }
+# Those that count dollars.
+BUDGETS = tuple(name for name, (meter, _) in NAMES.items() if meter == "spend")
 _BY_METER = {meter: name for name, meter in NAMES.items()}
 _WORDS = {
     "requests_per_minute": "{} requests a minute",
@@ -76,10 +79,19 @@ def replace_for_organization(organization: Organization, wanted: Mapping[str, in
     _replace(organization.pk, "organization", None, wanted)
 
 
-def _replace(organization_id: int, scope: str, scope_id: int | None, wanted: Mapping[str, int]) -> None:
+def replace_budgets(organization_id: int, *, scope: str, scope_id: int | None, wanted: Mapping[str, int]) -> None:
+    """Make these the dollars that a scope may spend, and leave its rates as they are."""
+    _replace(organization_id, scope, scope_id, wanted, names=BUDGETS)
+
+
+def _replace(
+    organization_id: int, scope: str, scope_id: int | None, wanted: Mapping[str, int], names: Iterable[str] = NAMES
+) -> None:
     mine = Limit.objects.filter(organization_id=organization_id, scope=scope, scope_id=scope_id)
     with transaction.atomic():
-        for name, (meter, window) in NAMES.items():
+        for name in names:
+            meter, window = NAMES[name]
+            _begin_anew(mine.filter(meter=meter, window=window).exclude(active=True, cap=wanted.get(name)))
             if name in wanted:
                 mine.update_or_create(
                     meter=meter,
@@ -94,6 +106,12 @@ def _replace(organization_id: int, scope: str, scope_id: int | None, wanted: Map
                 )
             else:  # what is running took from it and gives back to it
                 mine.filter(meter=meter, window=window).update(active=False)
+
+
+def _begin_anew(changing: QuerySet[Limit]) -> None:
+    """A budget of another size is told of again when it comes to its end."""
+    BudgetAlert.objects.filter(limit__in=changing).delete()
+    changing.exclude(refused_at=None).update(refused_at=None)
 
 
 def of(key_ids: Collection[int]) -> dict[int, dict[str, Any]]:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+
 import structlog
+from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from billing import automatic, daily_counts, grants, ledger, playground, stripe_gateway, stripe_inbox, stripe_reconciliation
+from billing import (
+    automatic,
+    budget_alerts,
+    daily_counts,
+    grants,
+    ledger,
+    playground,
+    stripe_gateway,
+    stripe_inbox,
+    stripe_reconciliation,
+)
 from billing.stripe_facts import Refused, Unclear
 from core import money, sql
 
@@ -85,3 +98,18 @@ def fund_playground(timestamp: int) -> None:
     """Every ten minutes, so that a new day begins soon wherever the worker was at midnight."""
     playground.fund()
     sql.give_back()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="billing.find_budget_alerts", queueing_lock="billing.budget_alerts", lock="billing.budget_alerts")
+def find_budget_alerts(timestamp: int) -> None:
+    """Every minute: budgets that have passed 80 or 100 %."""
+    noted = budget_alerts.find()
+    if noted:
+        log.info("budgets were told of", alerts=noted)
+
+
+@app.task(name=budget_alerts.MAIL_TASK, retry=RetryStrategy(max_attempts=8, exponential_wait=5))
+def mail_budget_alert(alert_id: str) -> None:
+    """One alert, to everybody who is told about money."""
+    budget_alerts.mail(uuid.UUID(alert_id))

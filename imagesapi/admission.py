@@ -14,7 +14,7 @@ from django.db import DatabaseError, IntegrityError
 
 from accounts import keys
 from accounts.callers import Caller
-from billing import ledger
+from billing import budgets, ledger
 from core import sql
 from imagesapi import catalog, leases, own_keys
 from imagesapi.providers.base import ProviderError
@@ -251,6 +251,9 @@ def admit(
         raise Stale
     verdict = ledger.Verdict(*found)
     if not verdict.held:
+        budgets.note_refusal(
+            verdict, organization_id=caller.organization_id, key_id=caller.key_id, member_id=caller.created_by_id
+        )
         raise ledger.refuse(verdict, needed_nanos=plan.hold_nanos, promo_only=plan.simulated)
     return verdict
 

@@ -30,6 +30,7 @@ class ImagesApiConfig(AppConfig):
             breakers,
             catalogue_version,  # noqa: F401 - connects the signals that follow operators' edits
             own_keys,
+            webhooks,  # noqa: F401 - hears of budgets
         )
 
         callers.register_fact("catalogue_version", "SELECT number FROM imagesapi_catalogversion LIMIT 1")

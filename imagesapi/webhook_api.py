@@ -167,7 +167,7 @@ def _delivery(row: WebhookDelivery) -> dict[str, Any]:
         "object": "webhook_delivery",
         "event_id": ids.public("evt", row.event_id),
         "event_type": row.event_type,
-        "request_id": ids.public("req", row.generation_id),
+        "request_id": ids.public("req", row.generation_id) if row.generation_id else None,
         "status": row.status,
         "tries": row.tries,
         "next_try_at": _seconds(row.next_try_at),

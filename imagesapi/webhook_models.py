@@ -1,4 +1,4 @@
-"""Who wants to be told how asynchronous requests end (WebhookEndpoint), and each telling (WebhookDelivery)."""
+"""Who wants to be told how asynchronous requests end and budgets stand (WebhookEndpoint), and each telling."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from core import ids
 
 
 class WebhookEvent(models.TextChoices):
-    """How an asynchronous request can end."""
+    """How an asynchronous request can end, and what else is told."""
 
     COMPLETED = "request.completed"
     FAILED = "request.failed"
     CANCELLED = "request.cancelled"
+    BUDGET = "budget.threshold_reached"
 
 
 class WebhookEndpoint(models.Model):
@@ -70,7 +71,10 @@ class WebhookDelivery(models.Model):
     # The same for every endpoint that is told: by it a receiver knows what it has already seen.
     event_id = models.UUIDField()
     event_type = models.CharField(max_length=32, choices=WebhookEvent.choices)
-    generation = models.ForeignKey("imagesapi.Generation", on_delete=models.CASCADE, related_name="webhook_deliveries")
+    # None for what is no request's.
+    generation = models.ForeignKey(
+        "imagesapi.Generation", on_delete=models.CASCADE, null=True, related_name="webhook_deliveries"
+    )
     # Written once, sent byte for byte: every try carries the same body under a signature of its own.
     payload = models.TextField()
     status = models.CharField(max_length=16, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING)

@@ -15,9 +15,11 @@ import structlog
 from django.db import transaction
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Now
+from django.dispatch import receiver
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Organization
+from billing import signals
 from core import crypto, errors, ids, outside, sql
 from imagesapi import history, webhook_sending
 from imagesapi.models import Generation, GenerationStatus
@@ -149,22 +151,32 @@ def _announce(generation_id: uuid.UUID) -> int:
         return 0
     row = Generation.objects.select_related("api_key").get(pk=generation_id)
     event = _EVENTS[GenerationStatus(row.status)]
-    endpoints = list(of(row.organization_id).filter(enabled=True, events__contains=[event]))
-    if not endpoints:
-        return 0
     event_id = ids.new()
-    payload = _payload(event_id, event, row, created_at_s=int(time.time()))
+    payload = _payload(event_id, event, history.item(row), created_at_s=int(time.time()))
+    return _tell(row.organization_id, event_id, event, payload=payload, generation=row)
+
+
+@receiver(signals.budget_reached)
+def announce_budget(sender: Any, *, organization_id: int, event_id: uuid.UUID, data: dict[str, Any], **_: Any) -> None:
+    """A budget has passed a threshold; what is written down is of the transaction that notes it, so once and surely."""
+    payload = _payload(event_id, WebhookEvent.BUDGET, data, created_at_s=int(time.time()))
+    _tell(organization_id, event_id, WebhookEvent.BUDGET, payload=payload)
+
+
+def _tell(
+    organization_id: int, event_id: uuid.UUID, event: str, *, payload: str, generation: Generation | None = None
+) -> int:
     deliveries = [
         WebhookDelivery(
             endpoint=endpoint,
-            organization_id=row.organization_id,
+            organization_id=organization_id,
             event_id=event_id,
             event_type=event,
-            generation=row,
+            generation=generation,
             payload=payload,
             next_try_at=Now(),
         )
-        for endpoint in endpoints
+        for endpoint in of(organization_id).filter(enabled=True, events__contains=[event])
     ]
     WebhookDelivery.objects.bulk_create(deliveries)
     for delivery in deliveries:
@@ -172,9 +184,9 @@ def _announce(generation_id: uuid.UUID) -> int:
     return len(deliveries)
 
 
-def _payload(event_id: uuid.UUID, event: str, row: Generation, *, created_at_s: int) -> str:
+def _payload(event_id: uuid.UUID, event: str, data: dict[str, Any], *, created_at_s: int) -> str:
     return orjson.dumps(
-        {"id": ids.public("evt", event_id), "type": event, "created_at": created_at_s, "data": history.item(row)}
+        {"id": ids.public("evt", event_id), "type": event, "created_at": created_at_s, "data": data}
     ).decode()
 
 
@@ -223,7 +235,7 @@ def forget(generation_id: uuid.UUID) -> None:
     row = Generation.objects.select_related("api_key").get(pk=generation_id)
     for delivery in WebhookDelivery.objects.filter(generation=row):
         created_at_s = int(delivery.created_at.timestamp())
-        payload = _payload(delivery.event_id, delivery.event_type, row, created_at_s=created_at_s)
+        payload = _payload(delivery.event_id, delivery.event_type, history.item(row), created_at_s=created_at_s)
         WebhookDelivery.objects.filter(pk=delivery.pk).update(payload=payload)
 
 

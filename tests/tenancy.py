@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts import keys, organizations, scopes, users
 from accounts.models import ApiKey, Organization, Role, User
-from billing import ledger
+from billing import budgets, ledger
 from billing.stripe_models import StripeCustomer, TopUp
 from core import ids
 from imagesapi import own_keys, webhooks
@@ -139,6 +139,19 @@ ROUTES: dict[str, Route] = {
     ),
     "request": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
     "balance": _api(lists="balance", scope=scopes.USAGE),
+    "budgets": _api(lists="budget", scope=scopes.KEYS),
+    "key-budgets": Route(
+        "api",
+        {"GET": frozenset(), "PUT": frozenset()},
+        path_ids={"word": "key"},
+        body={"spend_month_usd": "12.34"},
+        scope=scopes.KEYS,
+        strict=True,
+    ),
+    "budgets:page": Route("page", {"GET": EVERYONE}, lists="budget"),
+    "budgets:organization": Route("page", {"POST": PAYERS}, body={"spend_day_usd": "5.00"}),
+    "budgets:member": Route("page", {"POST": PAYERS}, body={"spend_day_usd": "5.00"}, body_ids={"member": "member"}),
+    "budgets:key": Route("page", {"POST": PAYERS}, path_ids={"public_id": "key"}, body={"spend_day_usd": "5.00"}),
     "provider-keys": Route(
         "api",
         {"GET": frozenset(), "PUT": frozenset()},
@@ -251,6 +264,10 @@ OWNED = {
     "billing.Account": _MINE,
     "billing.Hold": _MINE,
     "billing.Limit": _MINE,
+    "billing.BudgetAlert": f"limit_id IN (SELECT id FROM billing_limit WHERE {_MINE})",
+    "billing.Grant": _MINE,
+    "billing.SignupCredit": _MINE,
+    "billing.Closing": _MINE,
     "billing.LimitUse": f"limit_id IN (SELECT id FROM billing_limit WHERE {_MINE})",
     "billing.HoldLimit": f"hold_id IN (SELECT id FROM billing_hold WHERE {_MINE})",
     "billing.TopUp": _MINE,
@@ -270,7 +287,7 @@ OWNED = {
 # The operator's, the framework's, or nobody's.
 SHARED = frozenset(
     ("imagesapi.Provider", "imagesapi.ProviderSecret", "imagesapi.Model", "imagesapi.Offer", "imagesapi.PriceLine")
-    + ("billing.StripeEvent", "imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark")
+    + ("billing.StripeEvent", "imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark", "billing.DailyCount")
     + ("imagesapi.CatalogVersion", "auth.Permission", "auth.Group", "contenttypes.ContentType", "sessions.Session")
     + ("account.EmailConfirmation", "procrastinate.ProcrastinateWorker", "procrastinate.ProcrastinateJob")
     + ("procrastinate.ProcrastinateEvent", "procrastinate.ProcrastinatePeriodicDefer")
@@ -341,6 +358,8 @@ KINDS: dict[str, Callable[[], str]] = {
     "model": lambda: f"no-model-{ids.token(6)}",
     "top_up": lambda: ids.public("top", ids.new()),
     "balance": lambda: "0.000000001",
+    "budget": lambda: "0.000000002",
+    "member": lambda: f"nobody-{ids.token(6)}@nowhere.example",
     "transaction": lambda: f"{ids.public('txn', ids.new())}_grant",
 }
 # What a key may be made with: everything, what is usual, or one thing alone; each is swept like a key of its own.
@@ -380,6 +399,8 @@ def build_tenant(name: str, *, dollars: str) -> Tenant:
     assert answer.status_code == 200, answer.content
     document = answer.json()
     link = document["data"][0]["url"].removeprefix("http://127.0.0.1:8000")
+    cap = f"{dollars}99"
+    budgets.set_for_organization(organization, {"spend_month_usd": cap})
     webhook, signing_secret = webhooks.create(
         organization.pk, url=f"https://{slug}.example/hook", events=["request.completed"], description=f"of {name}"
     )
@@ -396,6 +417,8 @@ def build_tenant(name: str, *, dollars: str) -> Tenant:
         "model": "mock-image",
         "top_up": _waiting_top_up(organization).word,
         "balance": dollars,
+        "budget": cap,
+        "member": people[Role.DEVELOPER].email,
         "transaction": Client().get("/v1/transactions", headers=key.headers).json()["data"][0]["id"],
     }
     picture = read(Client().get(link))

@@ -7,6 +7,7 @@ urlpatterns = [
     path("", include("imagesapi.urls")),
     path("", include("billing.urls")),
     path("", include("billing.page_urls")),
+    path("", include("billing.budget_urls")),
     path("", include("accounts.api_urls")),
     path("", include("accounts.urls")),
     path("", include("web.urls")),
