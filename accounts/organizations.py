@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.text import slugify
 
 from accounts.models import Membership, Organization, Role, User
@@ -65,6 +66,19 @@ def add_member(organization: Organization, *, user: User, role: str) -> Membersh
         organization=organization, user=user, defaults={"role": Role(role)}
     )
     return membership
+
+
+def close(organization: Organization) -> None:
+    """End it for good: nobody is a member any more, no key lets anybody in. Its row stays, as the ledger's owner.
+
+    To be called in a transaction, by whoever deals with its money.
+    """
+    now = timezone.now()
+    organization.api_keys.filter(revoked_at=None).update(revoked_at=now)
+    organization.memberships.all().delete()
+    organization.suspended_at = organization.suspended_at or now
+    organization.closed_at = now
+    organization.save(update_fields=["suspended_at", "closed_at"])
 
 
 def for_user(user: User) -> list[Membership]:

@@ -16,12 +16,13 @@ class Right(enum.Enum):
     REFUND = "refund"
     MANAGE_MEMBERS = "manage_members"
     MANAGE_ORGANIZATION = "manage_organization"
+    CLOSE_ORGANIZATION = "close_organization"
 
 
 _EVERYTHING = frozenset(Right)
 _RIGHTS: dict[str, frozenset[Right]] = {
     Role.OWNER: _EVERYTHING,
-    Role.ADMIN: _EVERYTHING - {Right.REFUND},
+    Role.ADMIN: _EVERYTHING - {Right.REFUND, Right.CLOSE_ORGANIZATION},
     Role.DEVELOPER: frozenset({Right.READ, Right.MANAGE_KEYS}),
     Role.BILLING: frozenset({Right.READ, Right.MANAGE_BILLING, Right.REFUND}),
     Role.VIEWER: frozenset({Right.READ}),

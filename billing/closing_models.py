@@ -21,6 +21,10 @@ class Closing(models.Model):
     frozen_at = models.DateTimeField(db_default=Now())
     settled_at = models.DateTimeField(null=True)
     emptied_at = models.DateTimeField(null=True)
+    # Whoever works on it, so that nothing is paid back by two at once; who died is waited for no longer than a while.
+    claimed_at = models.DateTimeField(null=True)
+    # The wallet when it was frozen.
+    wallet_nanos = models.BigIntegerField(default=0)
     expired_nanos = models.BigIntegerField(default=0)
     refunded_nanos = models.BigIntegerField(default=0)
     # What could not be paid back and stays in the wallet until the operator pays it out.

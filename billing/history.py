@@ -78,6 +78,25 @@ def page(caller: Caller, asked: QueryDict, *, path: str) -> dict[str, Any]:
     }
 
 
+_TOTALS = """
+SELECT a.kind, t.kind, sum(CASE WHEN t.credit_account_id = a.id THEN t.amount_nanos ELSE -t.amount_nanos END)::bigint,
+       count(*)
+FROM billing_account a JOIN billing_transfer t ON a.id IN (t.debit_account_id, t.credit_account_id)
+WHERE a.organization_id = %(organization_id)s GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def totals(organization_id: int) -> list[dict[str, Any]]:
+    """Everything that ever came to and went from an organization's accounts, summed by what it was."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TOTALS, {"organization_id": organization_id})
+        rows = cursor.fetchall()
+    return [
+        {"account": account, "kind": _KINDS.get(kind, kind), "amount": money.decimal(amount_nanos), "count": count}
+        for account, kind, amount_nanos, count in rows
+    ]
+
+
 def _place(caller: Caller, asked: QueryDict, name: str) -> int | None:
     """The row a cursor names. One that is not the organization's names nothing."""
     word = asked.get(name)

@@ -11,6 +11,7 @@ from procrastinate.contrib.django import app
 from billing import (
     automatic,
     budget_alerts,
+    closing,
     daily_counts,
     grants,
     ledger,
@@ -113,3 +114,17 @@ def find_budget_alerts(timestamp: int) -> None:
 def mail_budget_alert(alert_id: str) -> None:
     """One alert, to everybody who is told about money."""
     budget_alerts.mail(uuid.UUID(alert_id))
+
+
+@app.task(name=closing.FINISH_TASK, lock="billing.closing")
+def finish_closing(organization_id: int) -> None:
+    """What is left to do once an organization is closed."""
+    closing.finish(organization_id)
+    sql.give_back()
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(name="billing.finish_closings", queueing_lock="billing.finish_closings", lock="billing.closing")
+def finish_closings(timestamp: int) -> None:
+    """Every ten minutes: closings that were interrupted."""
+    closing.finish_all()

@@ -30,6 +30,7 @@ class ImagesApiConfig(AppConfig):
             breakers,
             catalogue_version,  # noqa: F401 - connects the signals that follow operators' edits
             own_keys,
+            purging,  # noqa: F401 - hears of organizations that leave
             webhooks,  # noqa: F401 - hears of budgets
         )
 

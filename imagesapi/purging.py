@@ -6,13 +6,19 @@ import uuid
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
+from django.dispatch import receiver
 from django.http import QueryDict
 
+from accounts import signals
 from accounts.callers import Caller
+from accounts.models import Organization
 from core import errors, ids, query
 from imagesapi import cleaning, history
-from imagesapi.models import Generation, Image
+from imagesapi.models import Generation, Image, OwnProviderKey, WebhookEndpoint
+
+_BATCH = 200
 
 
 def media_too(asked: QueryDict) -> bool:
@@ -55,6 +61,35 @@ def delete_image(caller: Caller, word: str) -> dict[str, Any]:
     if found.deleted_at is None:
         _delete([found.pk])
     return {"id": ids.public("img", found.pk), "object": "image", "deleted": True}
+
+
+def everything_of(organization_id: int) -> bool:
+    """Erase what an organization that has left sent and got, its webhooks and its keys at providers.
+
+    Can be called again and again; False while there is a request that has not come to its end.
+    """
+    WebhookEndpoint.objects.filter(organization_id=organization_id).delete()
+    OwnProviderKey.objects.filter(organization_id=organization_id).delete()
+    mine = Generation.objects.filter(organization_id=organization_id)
+    left = mine.filter(finished_at__isnull=False).filter(Q(purged_at=None) | Q(idempotency_key__isnull=False))
+    while batch := list(left.values_list("pk", flat=True)[:_BATCH]):
+        for generation_id in batch:
+            with transaction.atomic():
+                row = Generation.objects.select_for_update().get(pk=generation_id)
+                _erase(row)
+                Generation.objects.filter(pk=row.pk).update(idempotency_key=None, body_hash=None)
+    images = Image.objects.filter(organization_id=organization_id)
+    images.exclude(revised_prompt="").update(revised_prompt="")
+    while kept := list(images.filter(deleted_at=None).values_list("pk", flat=True)[:_BATCH]):
+        with transaction.atomic():
+            _delete(kept)
+    return not mine.filter(finished_at=None).exists()
+
+
+@receiver(signals.closed)
+def forget(sender: Any, *, organization: Organization, **_: Any) -> bool:
+    """An organization has left."""
+    return everything_of(organization.pk)
 
 
 def _locked(caller: Caller, word: str) -> Generation:

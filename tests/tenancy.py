@@ -30,6 +30,7 @@ from tests.people import IssuedKey, issue, sign_in
 
 EVERYONE = frozenset(Role.values)
 MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+OWNERS = frozenset({Role.OWNER})
 PAYERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
 REFUNDERS = frozenset({Role.OWNER, Role.BILLING})
 PROMPT = "a lighthouse of {tenant}"
@@ -152,6 +153,8 @@ ROUTES: dict[str, Route] = {
     "budgets:organization": Route("page", {"POST": PAYERS}, body={"spend_day_usd": "5.00"}),
     "budgets:member": Route("page", {"POST": PAYERS}, body={"spend_day_usd": "5.00"}, body_ids={"member": "member"}),
     "budgets:key": Route("page", {"POST": PAYERS}, path_ids={"public_id": "key"}, body={"spend_day_usd": "5.00"}),
+    # Whoever types another name than that of their own organization changes nothing.
+    "closing:page": Route("page", {"GET": OWNERS, "POST": OWNERS}, body={"confirm": "another"}),
     "provider-keys": Route(
         "api",
         {"GET": frozenset(), "PUT": frozenset()},

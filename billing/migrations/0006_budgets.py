@@ -43,6 +43,8 @@ class Migration(migrations.Migration):
                 ("frozen_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("settled_at", models.DateTimeField(null=True)),
                 ("emptied_at", models.DateTimeField(null=True)),
+                ("claimed_at", models.DateTimeField(null=True)),
+                ("wallet_nanos", models.BigIntegerField(default=0)),
                 ("expired_nanos", models.BigIntegerField(default=0)),
                 ("refunded_nanos", models.BigIntegerField(default=0)),
                 ("owed_nanos", models.BigIntegerField(default=0)),

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", include("billing.urls")),
     path("", include("billing.page_urls")),
     path("", include("billing.budget_urls")),
+    path("", include("billing.closing_urls")),
     path("", include("accounts.api_urls")),
     path("", include("accounts.urls")),
     path("", include("web.urls")),
