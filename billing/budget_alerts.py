@@ -73,7 +73,7 @@ def _note(limit_id: int, organization_id: int, percent: int, budget: Budget) -> 
             defaults={"id": ids.new(), "cap_nanos": budget.cap_nanos, "used_nanos": budget.used_nanos},
         )
         if created:
-            key_word, member = _whose(budget.scope, budget.scope_id)
+            key_word, member = _whose(budget.scope, budget.scope_id or 0)
             data = {**budgets.document(budget, key_word=key_word, member=member), "threshold_percent": percent}
             signals.budget_reached.send(
                 sender=BudgetAlert, organization_id=organization_id, event_id=alert.pk, data=data
@@ -82,7 +82,7 @@ def _note(limit_id: int, organization_id: int, percent: int, budget: Budget) -> 
     return created
 
 
-def _whose(scope: str, scope_id: int | None) -> tuple[str | None, str | None]:
+def _whose(scope: str, scope_id: int) -> tuple[str | None, str | None]:
     """The key's word or the member's address, where a budget is one's."""
     if scope == "key":
         return ApiKey.objects.filter(pk=scope_id).values_list("public_id", flat=True).first(), None
@@ -112,7 +112,7 @@ def mail(alert_id: uuid.UUID) -> int:
 
 def _messages(alert: BudgetAlert) -> list[EmailMessage]:
     limit, organization = alert.limit, alert.limit.organization
-    key_word, member = _whose(limit.scope, limit.scope_id)
+    key_word, member = _whose(limit.scope, limit.scope_id or 0)
     key = ApiKey.objects.filter(public_id=key_word).first() if key_word else None
     context = {
         "organization": organization,

@@ -24,9 +24,9 @@ from core.errors import NotFound, UnknownParameter
 log = structlog.get_logger(__name__)
 
 WINDOWS = {name: limits.NAMES[name][1] for name in limits.BUDGETS}
-_REFUSALS_EVERY_S = 60.0
+_REFUSALS_EVERY_NS = 60 * 1_000_000_000
 _REFUSALS_MAX = 10_000
-_refused_at_s: dict[tuple[Any, ...], float] = {}
+_refused_at_ns: dict[tuple[Any, ...], int] = {}
 
 _EPOCH = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
 # The beginning of the window that each budget is in, as ledger_hold has it.
@@ -84,7 +84,7 @@ def documents(organization_id: int, *, key: ApiKey | None = None) -> list[dict[s
     found = overview(organization_id)
     if key is not None:
         found = [budget for budget in found if (budget.scope, budget.scope_id) == ("key", key.pk)]
-    ids = {scope: {item.scope_id for item in found if item.scope == scope} for scope in ("key", "member")}
+    ids = {scope: [item.scope_id or 0 for item in found if item.scope == scope] for scope in ("key", "member")}
     words = dict(ApiKey.objects.filter(pk__in=ids["key"]).values_list("pk", "public_id"))
     people = dict(User.objects.filter(pk__in=ids["member"]).values_list("pk", "email"))
     return [
@@ -155,12 +155,12 @@ def note_refusal(verdict: Verdict, *, organization_id: int, key_id: int | None, 
         return
     scope_id = {"key": key_id, "member": member_id}.get(verdict.limit_scope or "")
     place = (organization_id, verdict.limit_scope, scope_id, verdict.limit_window)
-    now_s = time.monotonic()
-    if now_s - _refused_at_s.get(place, -_REFUSALS_EVERY_S) < _REFUSALS_EVERY_S:
+    now_ns = time.monotonic_ns()
+    if now_ns - _refused_at_ns.get(place, -_REFUSALS_EVERY_NS) < _REFUSALS_EVERY_NS:
         return
-    if len(_refused_at_s) >= _REFUSALS_MAX:
-        _refused_at_s.clear()
-    _refused_at_s[place] = now_s
+    if len(_refused_at_ns) >= _REFUSALS_MAX:
+        _refused_at_ns.clear()
+    _refused_at_ns[place] = now_ns
     try:
         Limit.objects.filter(
             organization_id=organization_id,
@@ -168,7 +168,7 @@ def note_refusal(verdict: Verdict, *, organization_id: int, key_id: int | None, 
             scope_id=scope_id,
             meter="spend",
             window=verdict.limit_window,
-            cap=verdict.limit_cap,
+            cap=verdict.limit_cap or 0,
             active=True,
         ).update(refused_at=Now())
     except DatabaseError:

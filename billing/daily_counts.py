@@ -12,9 +12,9 @@ from core import crypto, sql
 _KEPT_FOR = dt.timedelta(days=3)
 
 
-def take(name: str, *, cap: int, amount: int = 1) -> bool:
-    """Count an amount under a name today (UTC), unless it would be more than the cap: then nothing is counted."""
-    found = sql.row("SELECT count_daily(%(name)s, %(amount)s, %(cap)s)", {"name": name, "amount": amount, "cap": cap})
+def take(name: str, *, cap: int, units: int = 1) -> bool:
+    """Count so many units under a name today (UTC), unless it would be more than the cap: then nothing is counted."""
+    found = sql.row("SELECT count_daily(%(name)s, %(units)s, %(cap)s)", {"name": name, "units": units, "cap": cap})
     return bool(found and found[0])
 
 

@@ -91,7 +91,8 @@ def _replace(
     with transaction.atomic():
         for name in names:
             meter, window = NAMES[name]
-            _begin_anew(mine.filter(meter=meter, window=window).exclude(active=True, cap=wanted.get(name)))
+            this = mine.filter(meter=meter, window=window)
+            _begin_anew(this.exclude(active=True, cap=wanted[name]) if name in wanted else this)
             if name in wanted:
                 mine.update_or_create(
                     meter=meter,

@@ -79,5 +79,5 @@ def _count(organization: Organization, amount_nanos: int, *, email: str, client_
     # The day's sum last: everybody waits for its row.
     if not daily_counts.take(daily_counts.hidden("signup", network), cap=settings.SIGNUP_CREDITS_PER_NETWORK):
         raise _Refused("network had its credits for today")
-    if not daily_counts.take("signup", cap=settings.SIGNUP_CREDIT_DAILY_NANOS, amount=amount_nanos):
+    if not daily_counts.take("signup", cap=settings.SIGNUP_CREDIT_DAILY_NANOS, units=amount_nanos):
         raise _Refused("the day's credit is given away")

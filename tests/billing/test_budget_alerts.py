@@ -28,7 +28,7 @@ def spender(organization: Organization) -> Organization:
     """With a budget of a dollar a month."""
     fund(organization, wallet_nanos=1_000 * CENT)
     budgets.set_for_organization(organization, {"spend_month_usd": "1"})
-    budgets._refused_at_s.clear()
+    budgets._refused_at_ns.clear()
     return organization
 
 
@@ -142,7 +142,7 @@ def test_the_mail_names_the_key_or_the_member(spender: Organization, bob: User, 
     budget_alerts.find()
     for alert_id in jobs():
         tasks.mail_budget_alert(alert_id)
-    bodies = "\n".join(message.body for message in mail.outbox)
+    bodies = "\n".join(str(message.body) for message in mail.outbox)
     assert f'The day\'s budget of the key "tests" ({api_key.row}) is $0.50' in bodies
     assert "The budget in all of bob@example.com is $0.50" in bodies
     assert "are refused until the budget is raised" in bodies

@@ -11,8 +11,8 @@ from core import clients
 
 
 def seen(remote: str, forwarded: str | None = None) -> str:
-    more = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    return str(clients.address(RequestFactory().get("/", REMOTE_ADDR=remote, **more)))
+    headers = None if forwarded is None else {"X-Forwarded-For": forwarded}
+    return str(clients.address(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)))
 
 
 @pytest.mark.parametrize(
