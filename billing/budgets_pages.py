@@ -86,7 +86,8 @@ def _change(request: MemberRequest, put: Callable[[dict[str, object]], object]) 
 
 
 def _show(request: MemberRequest, *, problem: str = "") -> HttpResponse:
-    context = {**section(request.membership), "problem": problem}
+    may_close = allows(request.membership.role, Right.CLOSE_ORGANIZATION)
+    context = {**section(request.membership), "problem": problem, "may_close": may_close}
     return render(request, "billing/budgets.html", context, status=400 if problem else 200)
 
 

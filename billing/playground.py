@@ -69,7 +69,7 @@ def fund() -> int:
         mine.pk,
         cap_nanos=cap_nanos,
         reason=f"playground on {today}",
-        reference=uuid.uuid5(_REFERENCES, f"{today}/{cap_nanos}"),
+        reference=uuid.uuid5(_REFERENCES, f"{mine.pk}/{today}/{cap_nanos}"),
         expires_at=dt.datetime.combine(today + dt.timedelta(days=1), dt.time(), tzinfo=dt.UTC),
     )
     if granted_nanos:

@@ -340,7 +340,7 @@ def test_an_operator_closes_and_reads_the_statement_later(organization: Organiza
     for arguments in ([organization.slug, "--confirm", organization.slug], [organization.slug]):
         output = StringIO()
         call_command("close_organization", *arguments, stdout=output)
-        assert "wallet: top_up x 1: $1.00" in output.getvalue()
+        assert "wallet: top_up x 1: 1.00 USD" in output.getvalue()
         assert "owed, to be paid out by you: $1.00" in output.getvalue()
         assert output.getvalue().endswith("erased\n")
     with pytest.raises(CommandError, match="was closed on"):

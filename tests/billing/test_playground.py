@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from accounts import organizations
@@ -223,10 +223,6 @@ def _held(organization_id: int, amount_nanos: int) -> Any:
 def _start_over() -> None:
     """The next run has a platform of its own."""
     Organization.objects.filter(is_platform=True).update(is_platform=False)
-    with connection.cursor() as cursor, transaction.atomic():
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("UPDATE billing_transfer SET reference_id = gen_random_uuid() WHERE kind = 'grant'")
-        cursor.execute("UPDATE accounts_organization SET slug = slug || '-' || id WHERE NOT is_platform")
 
 
 def test_a_crowd_at_the_last_cent_never_spends_above_the_cap(crowd: Crowd) -> None:  # noqa: F811

@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(error.message) from error
         found = closing.finish(organization.pk)
         for line in (found.statement or {}).get("totals", ()):
-            self.stdout.write(f"{line['account']}: {line['kind']} x {line['count']}: ${line['amount']}")
+            self.stdout.write(f"{line['account']}: {line['kind']} x {line['count']}: {line['amount']} USD")
         self.stdout.write(f"promotional credit expired: ${money.decimal(found.expired_nanos)}")
         self.stdout.write(f"debt written off: ${money.decimal(found.written_off_nanos)}")
         self.stdout.write(f"paid back: ${money.decimal(found.refunded_nanos)}")
