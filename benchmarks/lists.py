@@ -71,9 +71,9 @@ FROM ({_NTH}) nth WHERE n %% 20 < 2
 """  # noqa: S608 - constants
 _TRANSFERS = f"""
 INSERT INTO billing_transfer (debit_account_id, credit_account_id, amount_nanos, kind, reference_type, reference_id,
-    created_at)
+    balance_nanos, created_at)
 SELECT account.id, (SELECT id FROM billing_account WHERE kind = 'provider_payable' AND provider = 'openai'), 10880000,
-    'charge', 'generation', nth.id, at
+    'charge', 'generation', nth.id, 0, at
 FROM ({_NTH}) nth JOIN billing_account account ON account.organization_id = nth.organization_id AND kind = 'wallet'
 WHERE n %% 20 < 2 ORDER BY n DESC
 """  # noqa: S608 - constants

@@ -37,4 +37,6 @@ class Transactions(ApiView):
     scope: ClassVar[str | None] = scopes.USAGE
 
     def get(self, request: Request) -> HttpResponse:
-        return api.render(history.page(self.caller(request), request.query_params, path=request.path))
+        return api.render(
+            history.page(self.caller(request).organization_id, request.query_params, path=request.path).as_dict()
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing import api, history, limits
+from billing import api, limits, words
 from core import ids, money, openapi
 from core.openapi import Operation
 from core.schemas import choice, constant, dollars, integer, moment, named, number, or_null, page, record, text, word
@@ -28,7 +28,7 @@ _TRANSACTION = named(
         "One movement of an organization's money, which never changes.",
         id=_TRANSACTION_ID,
         object=constant("transaction"),
-        kind=choice(history.KINDS, "Why money moved."),
+        kind=choice(words.KINDS, "Why money moved."),
         amount=dollars("What came in, or with a minus what went out."),
         currency=constant("usd"),
         account=choice(("promo", "wallet")),

@@ -305,6 +305,14 @@ _PROOFS = {
         ) t ON t.account_id = a.id
         WHERE a.organization_id IS NOT NULL AND a.posted_nanos <> coalesce(t.total, 0)
     """,
+    "a movement's balance differs from the sum up to it": """
+        SELECT id, balance_nanos, total FROM (
+            SELECT s.id, s.balance_nanos, sum(s.amount) OVER (PARTITION BY s.account_id ORDER BY s.id) AS total FROM (
+                SELECT id, balance_nanos, credit_account_id AS account_id, amount_nanos AS amount FROM billing_transfer
+                UNION ALL SELECT id, balance_nanos, debit_account_id, -amount_nanos FROM billing_transfer
+            ) s JOIN billing_account a ON a.id = s.account_id WHERE a.organization_id IS NOT NULL
+        ) running WHERE balance_nanos IS DISTINCT FROM total
+    """,
     "a held amount differs from the open holds": """
         SELECT a.id, a.held_nanos, coalesce(h.total, 0) FROM billing_account a
         LEFT JOIN (

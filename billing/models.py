@@ -152,6 +152,8 @@ class Transfer(models.Model):
     reference_type = models.CharField(max_length=24)
     reference_id = models.UUIDField()
     note = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # What the organization's account, on either side, had after this; null between accounts of the system.
+    balance_nanos = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -167,6 +169,12 @@ class Transfer(models.Model):
         indexes = (
             models.Index(fields=["debit_account", "-id"], name="transfer_by_debit"),
             models.Index(fields=["credit_account", "-id"], name="transfer_by_credit"),
+            # What goes out beside usage is rare and would otherwise be looked for among all the charges.
+            models.Index(
+                fields=["debit_account", "-id"],
+                name="transfer_by_debit_beside_usage",
+                condition=~Q(kind__in=["charge", "charge_promo"]),
+            ),
         )
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""One function for every movement beside usage, and a hold that a debt refuses."""
+"""One function for every movement beside usage, the balance after each movement, and a hold that a debt refuses."""
 
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class Migration(migrations.Migration):
                 ],
                 max_length=24,
             ),
+        ),
+        migrations.AddField(
+            model_name="transfer",
+            name="balance_nanos",
+            field=models.BigIntegerField(null=True),
         ),
         migrations.RunSQL(Path(__file__).with_suffix(".sql").read_text(), migrations.RunSQL.noop),
     )
