@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Organization
 from core import ids
+from imagesapi.bill_models import BillAdjustment, BillDay, BillLine, ProviderDay, Reconciliation
+from imagesapi.report_models import LedgerDay, LedgerMark, Statement
 from imagesapi.routing_models import Breaker, OfferHealth, OwnProviderKey
 from imagesapi.usage_models import UsageHour, UsageMark
 from imagesapi.webhook_models import WebhookDelivery, WebhookEndpoint
@@ -17,18 +19,26 @@ from imagesapi.webhook_models import WebhookDelivery, WebhookEndpoint
 # Django looks for models here; those of a part of its own live beside.
 __all__ = [
     "Attempt",
+    "BillAdjustment",
+    "BillDay",
+    "BillLine",
     "Breaker",
     "CatalogVersion",
     "Generation",
     "GenerationStatus",
     "Image",
+    "LedgerDay",
+    "LedgerMark",
     "Model",
     "Offer",
     "OfferHealth",
     "OwnProviderKey",
     "PriceLine",
     "Provider",
+    "ProviderDay",
     "ProviderSecret",
+    "Reconciliation",
+    "Statement",
     "UsageHour",
     "UsageMark",
     "WebhookDelivery",
@@ -315,7 +325,10 @@ class Attempt(models.Model):
                 condition=Q(status="sent", finished_at__isnull=True) | ~Q(status="sent") & Q(finished_at__isnull=False),
             ),
         )
-        indexes = (models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),)
+        indexes = (
+            models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),
+            models.Index(fields=["sent_at"], name="attempt_unknown", condition=Q(status="unknown")),
+        )
 
     def __str__(self) -> str:
         return f"{self.generation} attempt {self.number} at {self.provider}: {self.status}"

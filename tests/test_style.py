@@ -88,6 +88,10 @@ COMPOSED = {
         "platform/core/management/commands/migrate.py",
         "f'REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {name}'",
     ),
+    (
+        "platform/core/management/commands/migrate.py",
+        "f'REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {name}'",
+    ),
 }
 
 

@@ -176,6 +176,14 @@ FAILOVER_AFTER_TIMEOUT = ENV.bool("FAILOVER_AFTER_TIMEOUT", default=False)
 OUTSIDE_ALLOW_HTTP = ENV.bool("OUTSIDE_ALLOW_HTTP", default=False)
 OUTSIDE_ALLOWED_HOSTS: list[str] = ENV.list("OUTSIDE_ALLOWED_HOSTS", default=[])
 LEASE_S = ENV.int("LEASE_S", default=60)
+# Bills are read with keys of their own, which the providers give to administrators.
+OPENAI_ADMIN_KEY = ENV.str("OPENAI_ADMIN_KEY", default="")
+OPENAI_ADMIN_URL = ENV.str("OPENAI_ADMIN_URL", default="https://api.openai.com/v1")
+OPENAI_BILL_PROJECTS: list[str] = ENV.list("OPENAI_BILL_PROJECTS", default=[])
+FAL_ADMIN_KEY = ENV.str("FAL_ADMIN_KEY", default="")
+FAL_ADMIN_URL = ENV.str("FAL_ADMIN_URL", default="https://api.fal.ai/v1")
+# A day is compared once its bill was read this long after its end: providers are still adding to it before.
+BILL_SETTLES_H = ENV.int("BILL_SETTLES_H", default=12)
 DEFAULT_MODEL = ENV.str("DEFAULT_MODEL", default="gpt-image-1")
 # A model without any configured provider is drawn by the mock and priced by the real list; said in every answer.
 SIMULATE_UNCONFIGURED = ENV.bool("SIMULATE_UNCONFIGURED", default=DEVELOPMENT)

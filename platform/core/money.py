@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 NANOS_PER_USD = 1_000_000_000
 NANOS_PER_MICRO = 1_000
@@ -13,6 +14,7 @@ MICROS_PER_UNIT = 1_000_000
 # What a signed 64-bit column holds, a good 9.2 billion dollars.
 MAX_NANOS = 2**63 - 1
 
+_NUMBER = re.compile(r"([+-]?)(\d{1,30})(?:\.(\d{1,60}))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
 _DECIMAL = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,12}))?", re.ASCII)
 
 
@@ -28,6 +30,18 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 def round_up(value: int, step: int) -> int:
     """The smallest multiple of `step` that is not below `value`."""
     return -(-value // step) * step
+
+
+def share(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide an amount in proportion to weights, in whole units that add up to it: the largest remainders, and of equal
+    ones the first, are rounded up. No part is above its weight unless the total is above their sum."""
+    whole = sum(weights)
+    if not whole:
+        raise ValueError("there is nothing to divide by")
+    parts, rests = zip(*(divmod(total * weight, whole) for weight in weights), strict=True)
+    order = sorted(range(len(weights)), key=lambda place: (-rests[place], place))
+    raised = set(order[: total - sum(parts)])
+    return [part + (place in raised) for place, part in enumerate(parts)]
 
 
 def _parse(text: str, per_usd: int) -> int:
@@ -101,3 +115,17 @@ def json_number(amount_nanos: int) -> float:
 def micros_up(amount_nanos: int) -> int:
     """Nano-USD to micro-USD, rounded up: what a dry run states never falls below what is meant."""
     return -(-amount_nanos // NANOS_PER_MICRO)
+
+
+def nearest_nanos(text: str) -> int:
+    """Dollars as others write them, with an exponent or more places than we keep, to the nearest nano-USD (ties to the
+    even one); ValueError for anything that is no decimal number."""
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not an amount of dollars: {text[:40]!r}")
+    sign, whole, fraction, exponent = match.groups()
+    digits, places = int(whole + (fraction or "")), len(fraction or "") - int(exponent or 0)
+    value = digits * 10 ** (9 - places) if places <= 9 else divide_half_even(digits, 10 ** (places - 9))
+    if value > MAX_NANOS:
+        raise ValueError(f"too large: {text[:40]!r}")
+    return -value if sign == "-" else value

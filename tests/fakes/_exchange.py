@@ -53,6 +53,7 @@ class Seen:
     headers: Mapping[str, str]
     json: Any
     parts: tuple[Part, ...] = ()
+    query: str = ""
 
     @property
     def form(self) -> dict[str, str]:

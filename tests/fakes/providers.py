@@ -20,7 +20,19 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from tests.fakes import _fal, _forms, _google, _local, _openai, _openai_edits, _replicate, _together, _xai, misbehaviour
+from tests.fakes import (
+    _bills,
+    _fal,
+    _forms,
+    _google,
+    _local,
+    _openai,
+    _openai_edits,
+    _replicate,
+    _together,
+    _xai,
+    misbehaviour,
+)
 from tests.fakes._exchange import Exchange, Part, Reply, Seen
 from tests.fakes.misbehaviour import Behaviour
 
@@ -88,7 +100,10 @@ class ProviderFake:
             _together.Service(key=TOGETHER_KEY),
             _local.Service(),
         )
-        self.services: tuple[Service, ...] = (self.google, self.replicate, self.xai, self.together, self.local)
+        self.bills = _bills.Service()
+        self.services: tuple[Service, ...] = (
+            *(self.google, self.replicate, self.xai, self.together, self.local, self.bills),
+        )
         self.connections = 0  # how many were ever opened
 
     # Life
@@ -150,6 +165,14 @@ class ProviderFake:
     @property
     def local_url(self) -> str:
         return f"{self.url}/local/v1"
+
+    @property
+    def openai_admin_url(self) -> str:
+        return f"{self.url}/bills/openai/v1"
+
+    @property
+    def fal_admin_url(self) -> str:
+        return f"{self.url}/bills/fal/v1"
 
     # What it saw
 
@@ -313,9 +336,9 @@ class _Handler(BaseHTTPRequestHandler):
         if kind.startswith("multipart/form-data"):
             with contextlib.suppress(_forms.Malformed):
                 parts = _forms.read(kind, data)
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(self.server.fake.route(self.command, path), self.command, path, headers, body, parts)
+        seen = Seen(self.server.fake.route(self.command, path), self.command, path, headers, body, parts, query)
         self.server.fake.serve(self, seen)
 
     do_GET = do_PUT = do_POST

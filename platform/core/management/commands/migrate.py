@@ -17,6 +17,9 @@ JOURNALS = (
     "billing_transfer",
 )
 
+# Written once by the application, and never changed by it.
+APPEND_ONLY = ("imagesapi_billadjustment", "imagesapi_billline", "imagesapi_statement")
+
 
 class Command(migrate.Command):
     help = migrate.Command.help
@@ -44,3 +47,5 @@ def _grant(cursor: Any, role: str) -> None:
     tables = set(connection.introspection.table_names(cursor))
     for table in sorted(tables.intersection(JOURNALS)):
         cursor.execute(f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {name}")
+    for table in sorted(tables.intersection(APPEND_ONLY)):
+        cursor.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {name}")
