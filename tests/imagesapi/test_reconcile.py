@@ -24,7 +24,7 @@ from tests.fakes import _bills
 from tests.fakes.providers import ProviderFake
 from tests.imagesapi import month
 from tests.imagesapi.month import Call
-from tests.money import fund
+from tests.money import customer, fund
 
 LAST = month.FIRST + dt.timedelta(days=month.DAYS - 1)
 RANGE = {"first": month.FIRST, "last": LAST}
@@ -96,13 +96,18 @@ def check_month(made: list[Call], counts: Any) -> None:
     assert (Transfer.objects.count(), BillAdjustment.objects.count()) == before
 
 
-def test_a_month_comes_out_even(funded: list[Organization], service: _bills.Service) -> None:
-    check_month(*simulated_month(3_000, funded, service))
+def customers(count: int) -> list[Organization]:
+    wallet_nanos = 10_000 * NANOS_PER_USD
+    return [customer(promo_nanos=NANOS_PER_USD, wallet_nanos=wallet_nanos)[0] for _ in range(count)]
+
+
+def test_a_month_comes_out_even(committed: None, service: _bills.Service) -> None:
+    check_month(*simulated_month(3_000, customers(4), service))
 
 
 @pytest.mark.prove
-def test_a_month_of_100_000_calls_comes_out_even(funded: list[Organization], service: _bills.Service) -> None:
-    made, counts = simulated_month(100_000, funded, service)
+def test_a_month_of_100_000_calls_comes_out_even(committed: None, service: _bills.Service) -> None:
+    made, counts = simulated_month(100_000, customers(20), service)
     check_month(made, counts)
     absorbed = sum(row.bill_absorbed_nanos - row.bill_credited_nanos for row in ProviderDay.objects.all())
     credited = sum(row.true_up_nanos + row.true_up_promo_nanos for row in ProviderDay.objects.all())
