@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 import uuid
-from typing import Any
+from typing import Any, Protocol
 
 from accounts.callers import Caller
 from core import errors, ids, money
@@ -19,6 +19,13 @@ _NOTHING_CHARGED = {
     GenerationStatus.REJECTED: "the request or its content was refused",
     GenerationStatus.CANCELLED: "it was cancelled",
 }
+
+
+class Tenant(Protocol):
+    """Whoever looks, as far as it matters what may be seen: an API key's caller, or a person's membership."""
+
+    @property
+    def organization_id(self) -> int: ...
 
 
 def item(row: Generation) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def _result(row: Generation) -> dict[str, Any]:
     return {"result": found, "cancel_requested": row.cancel_requested_at is not None}
 
 
-def find(caller: Caller, word: str) -> Generation:
+def find(caller: Tenant, word: str) -> Generation:
     """A request of the caller's organization. Raises NotFound, for others' as for missing ones."""
     generation_id = ids.parse("req", word)
     rows = Generation.objects.filter(organization_id=caller.organization_id).select_related("api_key")
@@ -91,7 +98,7 @@ def check_finished(row: Generation) -> None:
         )
 
 
-def receipt(caller: Caller, word: str) -> dict[str, Any]:
+def receipt(caller: Tenant, word: str) -> dict[str, Any]:
     """The itemised proof of a charge, or that there is none and why. Raises NotFound or NotFinished."""
     row = find(caller, word)
     check_finished(row)

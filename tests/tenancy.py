@@ -139,6 +139,12 @@ ROUTES: dict[str, Route] = {
         strict_query=True,
     ),
     "request": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
+    "statements": _api(lists="balance", scope=scopes.USAGE, strict_query=True),
+    "statement": _api(scope=scopes.USAGE, strict_query=True),
+    "export-transactions": _api(lists="transaction", scope=scopes.USAGE, strict_query=True),
+    "export-requests": _api(lists="request", scope=scopes.USAGE, strict_query=True),
+    "export-focus": _api(scope=scopes.USAGE, strict_query=True),
+    "export-statement": _api(lists="balance", scope=scopes.USAGE, strict_query=True),
     "balance": _api(lists="balance", scope=scopes.USAGE),
     "budgets": _api(lists="budget", scope=scopes.KEYS),
     "key-budgets": Route(
@@ -189,6 +195,16 @@ ROUTES: dict[str, Route] = {
         path_ids={"word": "webhook", "delivery": "delivery"},
         scope=scopes.WEBHOOKS,
     ),
+    "transactions-page": Route("page", {"GET": EVERYONE}, lists="balance", strict_query=True),
+    "statements-page": Route("page", {"GET": EVERYONE}, lists="balance", strict_query=True),
+    "statement-page": Route("page", {"GET": EVERYONE}, lists="balance", strict_query=True),
+    "receipt-page": Route("page", {"GET": EVERYONE}, path_ids={"word": "request"}),
+    "export-transactions-page": Route("page", {"GET": EVERYONE}, lists="transaction", strict_query=True),
+    "export-requests-page": Route("page", {"GET": EVERYONE}, lists="request", strict_query=True),
+    "export-focus-page": Route("page", {"GET": EVERYONE}, strict_query=True),
+    "export-statement-page": Route("page", {"GET": EVERYONE}, lists="balance", strict_query=True),
+    "zero-markup": Route("public", {"GET": EVERYONE}, strict_query=True),
+    "zero-markup-json": Route("public", {"GET": EVERYONE}, strict_query=True),
     "accounts:keys": Route("page", {"GET": EVERYONE, "POST": MAKERS}, body=_NEW_KEY, lists="key"),
     "accounts:key-revoke": Route("page", {"POST": MAKERS}, path_ids={"public_id": "key"}),
     "accounts:switch": Route("page", {"POST": EVERYONE}, body_ids={"organization": "organization"}),
@@ -286,11 +302,16 @@ OWNED = {
     "imagesapi.UsageHour": _MINE,
     "imagesapi.WebhookEndpoint": _MINE,
     "imagesapi.WebhookDelivery": _MINE,
+    "imagesapi.BillAdjustment": _MINE,
+    "imagesapi.LedgerDay": _MINE,
+    "imagesapi.Statement": _MINE,
 }
 # The operator's, the framework's, or nobody's.
 SHARED = frozenset(
     ("imagesapi.Provider", "imagesapi.ProviderSecret", "imagesapi.Model", "imagesapi.Offer", "imagesapi.PriceLine")
     + ("billing.StripeEvent", "imagesapi.Breaker", "imagesapi.OfferHealth", "imagesapi.UsageMark", "billing.DailyCount")
+    + ("imagesapi.BillLine", "imagesapi.BillDay", "imagesapi.Reconciliation", "imagesapi.ProviderDay")
+    + ("imagesapi.LedgerMark",)
     + ("imagesapi.CatalogVersion", "auth.Permission", "auth.Group", "contenttypes.ContentType", "sessions.Session")
     + ("account.EmailConfirmation", "procrastinate.ProcrastinateWorker", "procrastinate.ProcrastinateJob")
     + ("procrastinate.ProcrastinateEvent", "procrastinate.ProcrastinatePeriodicDefer")

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -115,3 +116,9 @@ def _model(line: Line, models: dict[str, str]) -> str:
 def default_days(today: dt.date) -> tuple[dt.date, dt.date]:
     """What is fetched when nothing is said: the last week, up to yesterday."""
     return today - dt.timedelta(days=7), today - dt.timedelta(days=1)
+
+
+def fetched_by_itself() -> list[str]:
+    """The providers whose bill is read every day: those for which an administrator's key is set."""
+    keys = {"openai": settings.OPENAI_ADMIN_KEY, "fal": settings.FAL_ADMIN_KEY}
+    return [provider for provider, key in keys.items() if key]

@@ -5,6 +5,7 @@ from django.urls import include, path
 urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("", include("imagesapi.urls")),
+    path("", include("imagesapi.reports.urls")),
     path("", include("billing.urls")),
     path("", include("billing.page_urls")),
     path("", include("billing.budget_urls")),

@@ -1,0 +1,1 @@
+"""What the ledger adds up to, for people: receipts, statements, exports, and the public proof."""

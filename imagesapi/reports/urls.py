@@ -1,0 +1,20 @@
+"""The addresses of receipts, statements, exports and the public proof."""
+
+from django.urls import path
+
+from imagesapi.reports import api, exports, pages
+
+urlpatterns = [
+    path("v1/statements", api.Statements.as_view(), name="statements"),
+    path("v1/statement", api.Statement.as_view(), name="statement"),
+    *(path(f"v1/exports/{kind}", api.Export.as_view(kind=kind), name=f"export-{kind}") for kind in exports.KINDS),
+    path("app/requests/<str:word>/receipt", pages.receipt, name="receipt-page"),
+    path("app/billing/statements", pages.statement_list, name="statements-page"),
+    path("app/billing/statement", pages.statement, name="statement-page"),
+    *(
+        path(f"app/billing/exports/{kind}.csv", pages.export, {"kind": kind}, name=f"export-{kind}-page")
+        for kind in exports.KINDS
+    ),
+    path("zero-markup", pages.proof, name="zero-markup"),
+    path("zero-markup.json", pages.proof_json, name="zero-markup-json"),
+]
