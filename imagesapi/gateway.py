@@ -170,10 +170,12 @@ def _reads_the_same(caller: Caller, fresh: Caller) -> bool:
 def work(job: Job) -> Outcome:
     """Try the candidates in their order until one delivers; its first attempt is written already."""
     retry_budget.deposit()
-    for candidate in job.plan.candidates:
+    for planned in job.plan.candidates:
+        candidate = planned
         if job.tries:
-            if not (routing.may_try(candidate) and retry_budget.withdraw()):
+            if not (routing.may_try(planned) and retry_budget.withdraw()):
                 continue
+            candidate = _at_todays_prices(planned)
             _go_on(job, candidate)
         attempt = Try(candidate=candidate, number=job.earlier_tries + len(job.tries) + 1)
         job.tries.append(attempt)
@@ -193,6 +195,15 @@ def work(job: Job) -> Outcome:
     told = close(job, ending.error, status=ending.status)
     routing.note(job.tries[-1].candidate, job.tries[-1].error)
     raise told
+
+
+def _at_todays_prices(candidate: Candidate) -> Candidate:
+    """A later attempt is charged by the prices valid when it is sent, also those that came since the hold."""
+    fresh = catalog.snapshot().offers.get(candidate.offer.id)
+    sql.give_back()
+    if fresh is None or fresh.prices == candidate.offer.prices:
+        return candidate
+    return replace(candidate, offer=replace(candidate.offer, prices=fresh.prices))
 
 
 def _go_on(job: Job, candidate: Candidate) -> None:

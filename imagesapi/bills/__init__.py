@@ -61,7 +61,7 @@ def load(provider: str) -> Source:
     name = SOURCES.get(provider)
     if name is None:
         raise BillError(f"{provider} has no bill that can be fetched; import a table with --file.")
-    return importlib.import_module(f"imagesapi.bills.{name}")  # type: ignore[return-value]
+    return importlib.import_module(f"imagesapi.bills.{name}")
 
 
 def get(url: str, *, headers: Mapping[str, str], whose: str) -> Any:

@@ -21,7 +21,8 @@ _RUN_MAX_S = 240
 # nobody is. What is late for a month that is closed counts for the first day after it.
 SIDES = """
     SELECT a.organization_id, GREATEST((t.created_at AT TIME ZONE 'UTC')::date, %(next_month)s::date) AS day,
-           a.kind AS account, t.kind, CASE other.kind WHEN 'simulated' THEN 'simulated' ELSE other.provider END AS provider,
+           a.kind AS account, t.kind,
+           CASE other.kind WHEN 'simulated' THEN 'simulated' ELSE other.provider END AS provider,
            coalesce(g.model, b.model, '') AS model, t.amount
     FROM moved t
     JOIN billing_account a ON a.id = t.own_id AND a.organization_id IS NOT NULL

@@ -46,7 +46,8 @@ FROM mark CROSS JOIN (
 ) rows GROUP BY 2, 3, 4, 5
 UNION ALL
 SELECT 'opening', next_month, '', '', '', 0, coalesce((
-    SELECT closing_nanos FROM imagesapi_statement WHERE organization_id = %(organization_id)s ORDER BY month DESC LIMIT 1
+    SELECT closing_nanos FROM imagesapi_statement WHERE organization_id = %(organization_id)s
+    ORDER BY month DESC LIMIT 1
 ), 0) FROM mark
 UNION ALL
 SELECT 'balance', NULL, '', '', '', 0, coalesce(sum(posted_nanos), 0)::bigint FROM billing_account

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -136,7 +137,10 @@ def _rows(first: dt.date, last: dt.date) -> list[tuple[dt.date, str, Sums]]:
     # What names nothing that is offered here is the operator's other use of the account.
     days = ProviderDay.objects.filter(day__gte=first, day__lte=last).exclude(model="")
     found = []
-    for row in days.values("day", "provider").annotate(**{f"s_{name}": one for name, one in sums.items()}):
+    summed: Iterable[Mapping[str, Any]] = days.values("day", "provider").annotate(
+        **{f"s_{name}": one for name, one in sums.items()}
+    )
+    for row in summed:
         value = {name: row[f"s_{name}"] or 0 for name in sums}
         is_billed = row["s_billed_nanos"] is not None
         one = Sums(

@@ -14,7 +14,7 @@ MICROS_PER_UNIT = 1_000_000
 # What a signed 64-bit column holds, a good 9.2 billion dollars.
 MAX_NANOS = 2**63 - 1
 
-_NUMBER = re.compile(r"([+-]?)(\d{1,30})(?:\.(\d{1,60}))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)(\d{1,30})(?:\.(\d{1,60}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _DECIMAL = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,12}))?", re.ASCII)
 
 

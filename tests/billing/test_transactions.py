@@ -158,7 +158,12 @@ def test_it_looks_at_no_more_than_a_page(client: Client, long_journal: list[Orga
         for newer, place in ((False, 2**63 - 1), (False, middle), (True, 0), (True, middle)):
             for owner in long_journal:
                 statement = getattr(history, f"_{'NEWER' if newer else 'OLDER'}{form}")
-                named = {"organization_id": owner.pk, "place": place, "rows": 21, "bound": 2**63 - 1 if newer else 0}
+                named: dict[str, Any] = {
+                    "organization_id": owner.pk,
+                    "place": place,
+                    "rows": 21,
+                    "bound": 2**63 - 1 if newer else 0,
+                }
                 named |= {"created_after": history._FIRST, "created_before": history._LAST}
                 named |= {"kinds": ["dispute_won", "dispute", "charge"]}
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", named)

@@ -1,4 +1,4 @@
-"""What providers show administrators of their bills: OpenAI's costs in daily buckets, fal's billing events, in pages."""
+"""What providers show administrators of their bills: OpenAI's costs in daily buckets, fal's billing events, paged."""
 
 from __future__ import annotations
 

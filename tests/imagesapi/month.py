@@ -15,7 +15,7 @@ from accounts.models import Organization
 from core import money
 from imagesapi import models, pricing
 from imagesapi.estimates import ATTOS_PER_NANO
-from imagesapi.values import Answer, Offer, Picture, PriceLine, Usage
+from imagesapi.values import Answer, Offer, Picture, Usage
 from tests.fakes import _bills
 from tests.imagesapi import offers, past
 

@@ -1,4 +1,4 @@
-"""CSV and FOCUS downloads: every row once, few rows in memory, and nothing in them that a spreadsheet would run (M9)."""
+"""CSV and FOCUS downloads: every row once, few in memory, and nothing in them that a spreadsheet would run (M9)."""
 
 from __future__ import annotations
 

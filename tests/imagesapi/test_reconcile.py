@@ -27,7 +27,7 @@ from tests.imagesapi.month import Call
 from tests.money import customer, fund
 
 LAST = month.FIRST + dt.timedelta(days=month.DAYS - 1)
-RANGE = {"first": month.FIRST, "last": LAST}
+RANGE: dict[str, Any] = {"first": month.FIRST, "last": LAST}
 
 
 @pytest.fixture
@@ -416,6 +416,6 @@ def test_amounts_of_others_are_read_exactly() -> None:
     for text, amount_nanos in (("0.06", 6 * 10**7), ("1e-9", 1), ("2.5e-9", 2), ("3.5e-9", 4), ("-1.5E1", -15 * 10**9)):
         assert money.nearest_nanos(text) == amount_nanos
     for text in ("", "nan", "1,5", "0x1", "1e999", "٣", "1" * 25):
-        with pytest.raises(ValueError, match="amount|large"):
+        with pytest.raises(ValueError, match=r"amount|large"):
             money.nearest_nanos(text)
     assert nanos("0.06") == money.nearest_nanos("0.06")

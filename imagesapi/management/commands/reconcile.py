@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         self._findings(found.findings)
         self._end(found.unexplained_nanos)
 
-    def _findings(self, findings: list[Mapping[str, Any]]) -> None:
+    def _findings(self, findings: Sequence[Mapping[str, Any]]) -> None:
         for row in findings:
             self.stdout.write(
                 f"{row['day']} {row['provider']} {row['model'] or '(nothing offered here)'}: {_SAID[row['what']]} "
