@@ -36,7 +36,7 @@ class ApiView(APIView):
     billable: ClassVar[bool] = False
     # What a key must be allowed to do (accounts.scopes); None for what every key may.
     scope: ClassVar[str | None] = None
-    # What a browser asks before a call (OPTIONS) is answered in front of the views, which would only say what they take.
+    # What a browser asks before a call (OPTIONS) is answered in front of the views; they would say what they take.
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
     content_negotiation_class = _OnlyJson
 

@@ -9,11 +9,34 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from accounts.models import Organization
-from billing.budget_models import BudgetAlert as BudgetAlert
-from billing.closing_models import Closing as Closing
-from billing.grant_models import Grant as Grant
-from billing.promotion_models import DailyCount as DailyCount
-from billing.promotion_models import SignupCredit as SignupCredit
+from billing.budget_models import BudgetAlert
+from billing.closing_models import Closing
+from billing.grant_models import Grant
+from billing.promotion_models import DailyCount, SignupCredit
+from billing.stripe_models import AutomaticTopUp, Dispute, Refund, StripeCustomer, StripeEvent, TopUp
+
+# Django looks for models here; those of a part of its own live beside.
+__all__ = [
+    "Account",
+    "AccountKind",
+    "AutomaticTopUp",
+    "BudgetAlert",
+    "Closing",
+    "DailyCount",
+    "Dispute",
+    "Grant",
+    "Hold",
+    "HoldLimit",
+    "Limit",
+    "LimitUse",
+    "Refund",
+    "SignupCredit",
+    "StripeCustomer",
+    "StripeEvent",
+    "TopUp",
+    "Transfer",
+    "TransferKind",
+]
 
 
 class AccountKind(models.TextChoices):
@@ -252,14 +275,3 @@ class HoldLimit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hold_id} takes {self.amount}"
-
-
-# Models of rooms within the room, where Django looks for them.
-from billing.stripe_models import (  # noqa: E402, F401
-    AutomaticTopUp,
-    Dispute,
-    Refund,
-    StripeCustomer,
-    StripeEvent,
-    TopUp,
-)

@@ -40,8 +40,8 @@ PROMPT = "a lighthouse of {tenant}"
 class Route:
     """What one address is: who may use each of its methods, and which kinds of ids it takes where."""
 
-    # public: anybody. document: anybody, and the same for all, so caches may keep it. page: members, by role. api: keys.
-    # link: keys, or whoever has a signed link. signed: whoever signs what they send, so nobody here.
+    # public: anybody. document: anybody, and the same for all, so caches may keep it. page: members, by role. api:
+    # keys. link: keys, or whoever has a signed link. signed: whoever signs what they send, so nobody here.
     kind: Literal["public", "document", "page", "api", "link", "signed"]
     methods: Mapping[str, frozenset[str]]
     path_ids: Mapping[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = (("billing", "0004_postings"),)
+    dependencies = (("billing", "0006_budgets"),)
     operations = (
         migrations.AddIndex(
             model_name="transfer",

@@ -10,9 +10,9 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_scopes_and_rules"),
-        ("billing", "0008_reports"),
-        ("imagesapi", "0007_prices_and_dialects"),
+        ("accounts", "0003_closing"),
+        ("billing", "0007_reports"),
+        ("imagesapi", "0008_budget_events"),
     ]
 
     operations = [
