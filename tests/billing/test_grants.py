@@ -83,6 +83,19 @@ def test_what_is_left_expires_and_is_booked_to_breakage(organization: Organizati
     assert ledger.balance(organization.pk).promo_nanos == 10
 
 
+def test_what_was_spent_is_taken_from_what_expires_first_though_it_came_later(organization: Organization) -> None:
+    give(organization, 100, reason="for ever")
+    give(organization, 100, days=9, reason="late")
+    give(organization, 100, days=1, reason="soon")
+    spend(organization, 130)
+    days_pass(2)
+    assert ledger.expire(organization.pk) == 0
+    assert left(organization) == [("late", 70), ("for ever", 100)]
+    days_pass(9)
+    assert ledger.expire(organization.pk) == 70
+    assert left(organization) == [("for ever", 100)]
+
+
 def test_what_a_running_request_holds_expires_once_it_has_given_it_back(organization: Organization) -> None:
     give(organization, 100, days=2)
     first, second = reserve(organization, 40), reserve(organization, 20)

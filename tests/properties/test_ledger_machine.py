@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -277,7 +277,12 @@ def run(*, examples: int, steps: int) -> int:
     Ledger.steps = 0
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     chosen = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, database=None, suppress_health_check=quiet
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=quiet,
+        phases=(Phase.generate,),  # making a failing history shorter takes minutes
     )
     run_state_machine_as_test(Ledger, settings=chosen)
     return Ledger.steps
