@@ -46,7 +46,8 @@ def begin(organization: Organization, *, asked_by: str = "", write_off: bool = F
     debt (unless it is written off), InvalidRequest for the platform's own. One that is closed already stays as it is.
     """
     with transaction.atomic():
-        found = Organization.objects.select_for_update().get(pk=organization.pk)
+        # A hold refers to the organization while it has the balance's lock, which this waits for: hence no_key.
+        found = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         if found.is_platform:
             raise errors.InvalidRequest("The platform's own organization is not closed.")
         if found.closed_at is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from io import StringIO
@@ -12,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core import mail
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test import Client
 
 from accounts import keys, organizations, users
@@ -22,11 +23,13 @@ from billing.models import Closing, Hold, Limit, Transfer
 from core import errors, ids, money
 from imagesapi import own_keys, webhooks
 from imagesapi.models import Generation, Image, OwnProviderKey, WebhookEndpoint
+from tests import databases
 from tests.money import customer, fund
 from tests.people import IssuedKey, sign_in
 from tests.tenancy import read
 
 CENT = money.NANOS_PER_CENT
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 BODY = {"model": "mock-image", "prompt": "a red fox", "size": "16x16", "response_format": "url"}
 
 
@@ -356,7 +359,7 @@ def test_a_command_needs_an_organization(db: None) -> None:
 
 
 def test_a_crowd_of_holds_and_a_closing_leave_no_hold_on_a_closed_organization(committed: None) -> None:
-    for _ in range(3):
+    for _ in range(4):
         organization, _ = customer(wallet_nanos=1_000 * CENT)
         barrier = threading.Barrier(13)
         held: list[uuid.UUID] = []
@@ -389,6 +392,42 @@ def test_a_crowd_of_holds_and_a_closing_leave_no_hold_on_a_closed_organization(c
         assert len(closed) == 1
         assert Hold.objects.filter(organization=organization, state="held").count() == (0 if closed[0] else 12)
         assert held == [] if closed[0] else len(held) == 12
+
+
+def test_a_closing_and_a_hold_never_wait_for_each_other_in_a_circle(committed: None) -> None:
+    """The hold has the balance and still has to refer to the organization, which the closing has."""
+    organization, _ = customer(wallet_nanos=1_000 * CENT)
+    found: list[str] = []
+
+    def leave() -> None:
+        try:
+            closing.begin(organization)
+        except errors.NotFinished:
+            found.append("something runs")
+        except DatabaseError as error:
+            found.append(str(error))
+        finally:
+            connection.close()
+
+    name = str(connection.settings_dict["NAME"])
+    with databases.connect(name) as holder, databases.connect(name) as watcher:
+        with holder.transaction():
+            holder.execute("SELECT 1 FROM billing_account WHERE kind = 'wallet' FOR NO KEY UPDATE")
+            thread = threading.Thread(target=leave)
+            thread.start()
+            while watcher.execute(_WAITING).fetchone() != (1,):
+                time.sleep(0.01)
+            named = {
+                "id": ids.new(),
+                "organization_id": organization.pk,
+                "key_id": None,
+                "member_id": None,
+                "hold_nanos": CENT,
+                "promo_only": False,
+            }
+            assert holder.execute(f"SELECT verdict FROM {ledger.HOLD}", named).fetchone() == ("held",)
+        thread.join(20)
+    assert found == ["something runs"]
 
 
 def test_two_workers_pay_back_once(committed: None) -> None:
