@@ -152,7 +152,7 @@ def test_it_runs_other_programs_only_where_that_is_the_job() -> None:
 def test_it_writes_money_only_in_the_ledger() -> None:
     """The tables by SQL in the migrations alone, their functions by billing.ledger alone, and never through the ORM."""
     writes = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|TRUNCATE|MERGE INTO|COPY)\s+billing_", re.IGNORECASE)
-    moves = re.compile(r"\bledger_(hold|settle|void|grant|post)\s*\(")
+    moves = re.compile(r"\bledger_(hold|settle|void|grant|grant_until|post|expire|fund|freeze)\s*\(")
     tables = {"Account", "Hold", "HoldLimit", "LimitUse", "Transfer"}
     for module in sources.product():
         assert not writes.search(module.text), f"{module.path} writes a table of billing"
