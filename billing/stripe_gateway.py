@@ -363,5 +363,5 @@ def _dispute(found: Any) -> DisputeFact:
         amount_cents=found.amount,
         withdrawn=any(it.amount < 0 for it in booked),
         returned=any(it.amount > 0 for it in booked),
-        fee_cents=sum(it.fee for it in booked if it.currency == CURRENCY),
+        fee_cents=sum(it.fee for it in booked if it.amount < 0 and it.currency == CURRENCY),
     )
