@@ -13,16 +13,27 @@ from core import money
 
 log = structlog.get_logger(__name__)
 
+_GIVEN_UP = ("failed", "canceled")
+
 
 def apply(top_up: TopUp, payment: Payment) -> bool:
     """Book each refund and dispute as far as it is not booked; the top-up's row is locked and saved by the caller."""
     if top_up.state == TopUpState.UNEXPLAINED:
         return _out_of_suspense(payment)
     booked = False
+    # What came back first: it may have made the room for what was taken after that.
     for refund in payment.refunds:
-        booked |= _refund(top_up, refund)
+        if refund.status in _GIVEN_UP:
+            booked |= _refund(top_up, refund)
     for dispute in payment.disputes:
-        booked |= _dispute(top_up, dispute)
+        if dispute.returned:
+            booked |= _dispute(top_up, dispute)
+    for refund in payment.refunds:
+        if refund.status not in _GIVEN_UP:
+            booked |= _refund(top_up, refund)
+    for dispute in payment.disputes:
+        if not dispute.returned:
+            booked |= _dispute(top_up, dispute)
     return booked
 
 
@@ -79,7 +90,7 @@ def _refund(top_up: TopUp, fact: RefundFact) -> bool:
     row = _row_of(top_up, fact)
     booked = False
     if row is None:
-        if fact.status in ("failed", "canceled"):
+        if fact.status in _GIVEN_UP:
             return False
         row, booked = _made_outside(top_up, fact)
     if row.state == RefundState.FAILED:
