@@ -33,6 +33,7 @@ from tests.fakes._pictures import as_base64, draw
 from tests.people import issue
 from tests.tenancy import Asker, Tenant
 
+Case = schemathesis.Case[Any]
 ALWAYS = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -134,7 +135,8 @@ def _schema() -> OpenApiSchema:
 def run(world: World, *, examples: int) -> None:
     """So many requests of each operation, fitting ones and others; what is wrong is put down, not raised."""
     schemathesis.openapi.format("binary", st.sampled_from([draw(16, 16, "png"), draw(24, 16, "jpeg"), b"no picture"]))
-    operations = [result.ok() for result in world.schema.get_all_operations()]
+    found: Any = world.schema.get_all_operations()
+    operations = [result.ok() for result in found]
     for operation in sorted(operations, key=lambda one: one.method == "delete"):  # or little would be left to look at
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             if mode == GenerationMode.NEGATIVE and not _can_be_wrong(operation):
@@ -162,7 +164,7 @@ def _explore(world: World, operation: Any, mode: GenerationMode, examples: int) 
         suppress_health_check=list(HealthCheck),
     )
     @given(case=strategy, _=st.integers())  # or what takes no parameters would be asked once
-    def explore(case: schemathesis.Case, _: int) -> None:
+    def explore(case: Case, _: int) -> None:
         asker = full if chance.random() < 0.5 else chance.choice(world.askers)
         if mode == GenerationMode.POSITIVE:
             _make_likely(world, asker, case, chance)
@@ -177,7 +179,7 @@ def _explore(world: World, operation: Any, mode: GenerationMode, examples: int) 
         explore()
 
 
-def _make_likely(world: World, asker: Asker, case: schemathesis.Case, dice: random.Random) -> None:
+def _make_likely(world: World, asker: Asker, case: Case, dice: random.Random) -> None:
     """Ids of things that there are, models that are served, and pictures that take no time."""
     tenants = [asker.tenant for asker in world.askers if asker.tenant is not None]
     owner = asker.tenant if asker.tenant is not None and dice.random() < 0.8 else dice.choice(tenants)
@@ -199,9 +201,9 @@ def _listed(path: str) -> str:
     return {"transactions": "transaction"}.get(last) or _KINDS[last]
 
 
-def _make_quick(case: schemathesis.Case, dice: random.Random) -> None:
+def _make_quick(case: Case, dice: random.Random) -> None:
     """Most of what is generated is refused for one of many parameters: with few of them pictures come about."""
-    body = case.body
+    body: Any = case.body
     needed = {"prompt", "image", "images", "image_url", "mask"}
     for name in [name for name in body if name not in needed and dice.random() < 0.6]:
         del body[name]
@@ -220,7 +222,7 @@ def _make_quick(case: schemathesis.Case, dice: random.Random) -> None:
         body["stream"] = True
 
 
-def _ask(world: World, asker: Asker, case: schemathesis.Case, mode: GenerationMode) -> None:
+def _ask(world: World, asker: Asker, case: Case, mode: GenerationMode) -> None:
     headers = dict(asker.headers)
     cookies = {name: morsel.value for name, morsel in asker.client.cookies.items()}
     world.cases += 1
@@ -240,7 +242,7 @@ def _ask(world: World, asker: Asker, case: schemathesis.Case, mode: GenerationMo
     world.learn(asker, response)
 
 
-def _described(case: schemathesis.Case) -> Any:
+def _described(case: Case) -> Any:
     return openapi.document()["paths"][case.path][case.method.lower()]
 
 
@@ -252,7 +254,7 @@ def events(text: str) -> Iterator[Any]:
                 yield orjson.loads(line.removeprefix("data: "))
 
 
-def _check_events(case: schemathesis.Case, response: schemathesis.Response) -> None:
+def _check_events(case: Case, response: schemathesis.Response) -> None:
     """Each event has one of the shapes that the document names, and the last one ends the stream."""
     document = openapi.document()
     media = _described(case)["responses"]["200"]["content"]["text/event-stream"]
