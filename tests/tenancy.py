@@ -219,6 +219,8 @@ ROUTES: dict[str, Route] = {
     "billing:stripe-webhook": Route("signed", {"POST": frozenset()}),
     "web:landing": Route("public", {"GET": EVERYONE}),
     "web:openapi": Route("document", {"GET": EVERYONE}),
+    "web:llms": Route("document", {"GET": EVERYONE}),
+    "web:model-llms": Route("document", {"GET": EVERYONE}, path_ids={"slug": "model"}),
     "web:api-reference": Route("public", {"GET": EVERYONE}),
     "web:overview": Route("page", {"GET": EVERYONE}, lists="balance"),
 }
@@ -584,7 +586,7 @@ def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
     """The statuses a route may answer this asker with; `exists` when the words name things of theirs."""
     route = ROUTES[name]
     if route.kind in ("public", "document"):
-        return {200}
+        return {404} if route.takes_ids and not exists else {200}
     if route.kind == "signed":
         return {503}  # until the operator has set the secret; 400 after that
     if route.kind == "page":

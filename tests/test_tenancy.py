@@ -111,7 +111,9 @@ def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[
         replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.missing()["model"]})
         if replies[whose] != replies["missing"]:
             yield f"an id of {whose} differs from a missing one: {replies[whose]}, {replies['missing']}"
-    if route.kind == "document" and replies["missing"] != ask(world.asker("a visitor"), name, method, {}):
+    if route.kind == "document" and replies["missing"] != ask(
+        world.asker("a visitor"), name, method, tenancy.missing()
+    ):
         yield f"not the same as a visitor gets: {replies['missing']}"
     for what, reply in replies.items():
         if reply.status not in expected(asker, name, method, exists=what == "own"):

@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from web import api_reference, views
+from web import api_reference, texts, views
 
 app_name = "web"
 urlpatterns = [
     path("", views.landing, name="landing"),
     path("openapi.json", api_reference.document, name="openapi"),
     path("docs/api", api_reference.page, name="api-reference"),
+    path("llms.txt", texts.overview, name="llms"),
+    path("models/<slug:slug>/llms.txt", texts.model, name="model-llms"),
     path("app", views.overview, name="overview"),
 ]
