@@ -22,12 +22,13 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import key_limits
-        from billing import grants, ledger
+        from billing import closing, grants, ledger, refunds
 
         key_limits.register(import_module("billing.limits"))
         import_module("billing.checks")
         ledger.register_proof("a top-up differs from what was credited", _TOP_UPS_DIFFER)
         ledger.register_proof("credit came without a paid top-up", _CREDIT_WITHOUT_A_TOP_UP)
         import_module("billing.signup_credit")
+        closing.register_refunder(refunds.of_closed)
         for name, query in grants.PROOFS.items():
             ledger.register_proof(name, query)

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 # A refund whose answer was lost is asked for again after this time.
 _AGAIN_AFTER = dt.timedelta(seconds=60)
+_CLOSING = uuid.UUID("7d0b3c1e-5d0a-4e0e-9b7d-6c2f3f5a1c90")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,32 @@ def _booked(organization: Organization, user: User, amount_nanos: int, key: uuid
     return rows
 
 
+def of_closed(organization: Organization, amount_nanos: int) -> int:
+    """Send back what a closed organization has left, as far as its payments can be refunded; how much was booked.
+
+    Its balance is frozen for good, which keeps it from whoever could spend it and not from whoever paid it. Each payment
+    is asked once: what Stripe refuses stays in the wallet, and is owed.
+    """
+    if not stripe_gateway.configured():
+        return 0
+    rows = []
+    with transaction.atomic():
+        left_nanos = amount_nanos - amount_nanos % money.NANOS_PER_CENT
+        for top_up in _refundable(organization, lock=True):
+            row_id, part_nanos = _row_id(_CLOSING, top_up), min(top_up.left_nanos, left_nanos)
+            if part_nanos > 0 and not Refund.objects.filter(pk=row_id).exists():
+                rows.append(_book(top_up, part_nanos, user=None, row_id=row_id))
+                left_nanos -= part_nanos
+    for row in rows:
+        send(row)
+    return sum(row.amount_nanos for row in rows)
+
+
 def _row_id(key: uuid.UUID, top_up: TopUp) -> uuid.UUID:
     return uuid.uuid5(key, str(top_up.pk))
 
 
-def _book(top_up: TopUp, amount_nanos: int, *, user: User, row_id: uuid.UUID) -> Refund:
+def _book(top_up: TopUp, amount_nanos: int, *, user: User | None, row_id: uuid.UUID) -> Refund:
     tax_nanos = top_up.tax_nanos - top_up.clawed_tax_nanos
     if amount_nanos < top_up.left_nanos:  # its share of the tax, in whole cents
         share_cents = money.divide_half_even(

@@ -75,6 +75,7 @@ COMPOSED = {
     ("platform/core/sql.py", "name"),  # of a prepared statement, made from the statement itself
     ("platform/core/sql.py", "statement"),  # the one door: everybody who calls it is checked here
     ("imagesapi/uploads.py", "data"),  # a picture's bytes, which pictures.prepare reads
+    ("billing/budget_alerts.py", "_DUE"),  # with STARTS, a constant of billing.budgets
     ("billing/ledger.py", "query"),  # constants of this file, and what rooms register at start
     ("accounts/keys.py", "_lookup('k.id = %(key_id)s AND o.id = %(organization_id)s AND o.suspended_at IS NULL')"),
     ("accounts/keys.py", "_lookup(condition)"),  # constants of this file, and what rooms register at start

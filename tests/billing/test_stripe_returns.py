@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from accounts.models import Organization
-from billing import ledger, refunds
+from billing import closing, ledger, refunds
 from billing.models import Transfer
 from billing.stripe_facts import Unclear
 from billing.stripe_models import Dispute, Refund, RefundState, TopUp
@@ -243,3 +243,27 @@ def test_only_owners_and_billing_refund(
     asked = {"amount": "5", "key": str(uuid.uuid4())}
     assert sign_in(charlie).post("/app/billing/refund", asked).status_code == status
     assert wallet(organization) == (20 if status == 302 else 25) * USD
+
+
+def test_a_closed_organization_gets_its_rest_back_on_its_cards(account: Account, organization: Organization) -> None:
+    """From the newest payment on, each asked once, and whatever Stripe refuses is owed."""
+    older, newer = account.paid(organization, dollars=25), account.paid(organization, dollars=10)
+    _spend(organization, 5)
+    closing.begin(organization)
+    done = closing.finish(organization.pk)
+    assert (done.refunded_nanos, done.owed_nanos) == (30 * USD, 0)
+    assert dict(Refund.objects.values_list("top_up_id", "amount_nanos")) == {older.pk: 20 * USD, newer.pk: 10 * USD}
+    assert sum(thing["amount"] for thing in account.world.all("refund")) == 3_000
+    assert wallet(organization) == 0
+    assert refunds.of_closed(organization, 30 * USD) == 0
+    account.tell()
+    assert (wallet(organization), Refund.objects.count()) == (0, 2)
+
+
+def test_what_stripe_refuses_of_a_closing_is_owed(account: Account, organization: Organization) -> None:
+    top_up = account.paid(organization)
+    account.world.things[top_up.payment_intent]["status"] = "canceled"
+    closing.begin(organization)
+    done = closing.finish(organization.pk)
+    assert (done.refunded_nanos, done.owed_nanos) == (0, 25 * USD)
+    assert wallet(organization) == 25 * USD

@@ -114,6 +114,7 @@ def test_it_tells_how_a_request_ended(
     assert (document["id"], document["type"]) == (headers["webhook-id"], event)
     assert document["id"].startswith("evt_")
     assert abs(document["created_at"] - timezone.now().timestamp()) < 60
+    assert delivery.generation is not None
     assert document["data"] == history.item(delivery.generation)
     assert body == delivery.payload.encode()
     delivery.refresh_from_db()
@@ -457,6 +458,7 @@ def test_it_forgets_what_was_purged(organization: Organization, endpoint: Webhoo
     delivery = told(organization)
     assert "Ünïcode" in delivery.payload
     Generation.objects.update(metadata=None, purged_at=timezone.now())
+    assert delivery.generation_id is not None
     webhooks.forget(delivery.generation_id)
     delivery.refresh_from_db()
     document = orjson.loads(delivery.payload)
