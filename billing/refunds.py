@@ -92,8 +92,8 @@ def _booked(organization: Organization, user: User, amount_nanos: int, key: uuid
 def of_closed(organization: Organization, amount_nanos: int) -> int:
     """Send back what a closed organization has left, as far as its payments can be refunded; how much was booked.
 
-    Its balance is frozen for good, which keeps it from whoever could spend it and not from whoever paid it. Each payment
-    is asked once: what Stripe refuses stays in the wallet, and is owed.
+    Its balance is frozen for good, which keeps it from whoever could spend it and not from whoever paid it. Each
+    payment is asked once: what Stripe refuses stays in the wallet, and is owed.
     """
     if not stripe_gateway.configured():
         return 0
