@@ -139,11 +139,11 @@ def long_journal(organization: Organization, other_organization: Organization) -
     wallet = Account.objects.get(organization=organization, kind="wallet")
     Account.objects.create(kind="wallet", organization=other_organization)
     clearing = Account.objects.get(kind="stripe_clearing")
-    into: dict[str, Any] = {"debit": clearing.pk, "credit": wallet.pk, "kind": "dispute_won", "first": 5, "sign": 1}
-    out_of: dict[str, Any] = {"debit": wallet.pk, "credit": clearing.pk, "kind": "dispute", "first": 5 + COUNT, "sign": -1}
+    into = {"debit": clearing.pk, "credit": wallet.pk, "first": 5, "sign": 1}
+    out_of = {"debit": wallet.pk, "credit": clearing.pk, "first": 5 + COUNT, "sign": -1}
     with connection.cursor() as cursor:
-        for movements in (into, out_of):
-            cursor.execute(_MANY, {"count": COUNT, **movements})
+        for kind, movements in (("dispute_won", into), ("dispute", out_of)):
+            cursor.execute(_MANY, {"count": COUNT, "kind": kind, **movements})
         cursor.execute("ANALYZE billing_transfer")
     return [organization, other_organization]
 
