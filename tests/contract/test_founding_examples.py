@@ -85,8 +85,8 @@ def test_openai_answers_at_the_cost_of_its_tokens(
     receipt = found["receipt"]
     assert receipt["executed_model"] == "openai/gpt-image-1"
     assert [(item["meter"], item["quantity"], item["estimated"]) for item in receipt["items"]] == [
-        ("image_output_token", "4160", False),
         ("text_input_token", "10", False),
+        ("image_output_token", "4160", False),
     ]
     assert Decimal(receipt["charged"]) == Decimal(receipt["total"]) == OPENAI_COST == Decimal(str(found["cost"]))
     assert receipt["evidence"]["usage"]["output_tokens"] == 4160
@@ -109,8 +109,8 @@ def test_fal_answers_when_openai_fails_at_its_rounded_up_cent(
     receipt = found["receipt"]
     assert receipt["executed_model"] == "fal/fal-ai/gpt-image-1/text-to-image"
     assert [(item["label"], item["quantity"], item["estimated"]) for item in receipt["items"]] == [
-        ("image · 1024x1024 · medium", "1", False),
         ("prompt tokens", "10", True),
+        ("image · 1024x1024 · medium", "1", False),
     ]
     assert receipt["rounding"][0] == {
         "by": "provider",
