@@ -27,6 +27,8 @@ MAX_ACTIVE_PER_ORGANIZATION = 200
 NAME_MAX_CHARS = 80
 _SECRET_BYTES = 32
 _RAW_MAX_CHARS = 200
+# OpenAI's own words: there are clients that know a 401 by them.
+_INCORRECT = "Incorrect API key provided"
 RAW = re.compile(r"pxp_[0-9a-hjkmnp-tv-z]{12}\.[A-Za-z0-9_-]{43}")
 
 # True in a statement while the key still lets its caller in and is what was read of it; for statements that name it
@@ -201,7 +203,7 @@ def authenticate(raw: str, *, checked_later: bool = False) -> Caller:
     """
     if len(raw) > _RAW_MAX_CHARS or not RAW.fullmatch(raw):
         raise InvalidApiKey(
-            "This is not an API key of this service: they look like pxp_<id>.<secret>. Keys of other services do not "
+            f"{_INCORRECT}: those of this service look like pxp_<id>.<secret>. Keys of other services do not "
             "work here; create one under /app/keys."
         )
     secret_hash = _hash(raw)
@@ -237,13 +239,13 @@ def _read(condition: str, parameters: dict[str, Any]) -> Caller:
     # SQL by hand: building the same query through the ORM costs several milliseconds of every request.
     row = sql.row(_lookup(condition), parameters)
     if row is None:
-        raise InvalidApiKey("This API key is not known. Check that it was copied whole.")
+        raise InvalidApiKey(f"{_INCORRECT}. Check that it was copied whole.")
     secret_hash, expires_at, revoked_at, suspended_at = row[:4]
     _recent.pop(secret_hash, None)
     if revoked_at is not None:
-        raise InvalidApiKey("This API key was revoked.")
+        raise InvalidApiKey(f"{_INCORRECT}: it was revoked.")
     if expires_at is not None and expires_at <= timezone.now():
-        raise InvalidApiKey("This API key has expired.")
+        raise InvalidApiKey(f"{_INCORRECT}: it has expired.")
     if suspended_at is not None:
         raise PermissionDenied("This organization is suspended.", code="organization_suspended")
     caller = _caller(row)

@@ -102,6 +102,14 @@ def test_it_never_repeats_what_was_sent(api_key: IssuedKey) -> None:
         assert secret not in _refusal(_ask(HTTP_AUTHORIZATION=value))
 
 
+def test_it_says_what_is_wrong_in_openais_words(api_key: IssuedKey) -> None:
+    """LiteLLM takes a 401 for a bad request unless its message says this."""
+    unknown = "pxp_000000000000." + "A" * 43
+    keys.revoke(api_key.row)
+    for raw in (unknown, api_key.raw, "sk-proj-1234"):
+        assert _refusal(_ask(HTTP_AUTHORIZATION=f"Bearer {raw}")).startswith("Incorrect API key provided")
+
+
 def test_it_says_what_is_missing(db: None) -> None:
     assert "No API key" in _refusal(_ask())
     assert "Bearer" in _refusal(_ask())
