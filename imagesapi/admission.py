@@ -204,7 +204,7 @@ def _attempt(candidate: Candidate, number: int) -> dict[str, Any]:
         "number": number,
         "offer_id": candidate.offer.id,
         "attempt_provider": candidate.offer.provider,
-        "executed_model": candidate.offer.executed_model,
+        "executed_model": candidate.executed_model,
         "worst_case_nanos": candidate.worst_case.total_nanos,
         "own_key": candidate.own_key,
     }

@@ -92,7 +92,7 @@ def _metadata(tries: Sequence[Try], charged_nanos: int) -> dict[str, Any]:
     offer, fitted = tries[-1].candidate.offer, tries[-1].candidate.fitted
     return {
         "model": offer.model,
-        "executed_model": offer.executed_model,
+        "executed_model": tries[-1].candidate.executed_model,
         "provider": offer.provider,
         "provider_name": offer.provider_name,
         "simulated": offer.simulated,

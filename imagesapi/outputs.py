@@ -17,7 +17,7 @@ def headers(outcome: Outcome, *, started_s: float) -> dict[str, str]:
     return {
         "x-request-id": ids.public("req", outcome.generation_id),
         "x-pixelpar-provider": offer.provider,
-        "x-pixelpar-model": offer.executed_model,
+        "x-pixelpar-model": outcome.candidate.executed_model,
         "x-pixelpar-cost": money.decimal(outcome.charged_nanos),
         "openai-processing-ms": str(round((time.monotonic() - started_s) * 1000)),
     }

@@ -34,7 +34,7 @@ def compose(
         "model": offer.model,
         "provider": offer.provider,
         "provider_name": offer.provider_name,
-        "executed_model": offer.executed_model,
+        "executed_model": candidate.executed_model,
         "simulated": offer.simulated,
         "asked": _asked(request),
         "sent": _sent(candidate.fitted),

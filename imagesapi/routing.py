@@ -34,6 +34,12 @@ class Candidate:
     own_key: bool = False  # reached with a key of the organization: nothing is charged here
 
     @property
+    def executed_model(self) -> str:
+        """`provider/wire id`, as the answer names it: many providers have another id for edits."""
+        wire_id = self.offer.edit_wire_id if self.fitted.operation == "edit" else ""
+        return f"{self.offer.provider}/{wire_id or self.offer.wire_id}"
+
+    @property
     def hold_nanos(self) -> int:
         """What must be held to be sure of the charge."""
         return 0 if self.own_key else self.worst_case.total_nanos

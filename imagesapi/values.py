@@ -201,7 +201,7 @@ class Offer:
 
     @property
     def executed_model(self) -> str:
-        """`provider/wire id`, as the answer names it."""
+        """`provider/wire id`, as the catalogue names it."""
         return f"{self.provider}/{self.wire_id}"
 
 

@@ -81,6 +81,16 @@ def test_it_keeps_the_order_of_pictures_across_names_and_kinds(caller: Caller, p
     assert [size[0] for _, size in sent_pictures(providers)] == list(widths)
 
 
+def test_it_names_the_endpoint_that_edited(caller: Caller, providers: ProviderFake) -> None:
+    fields: Parts = [("model", None, b"fal/gpt-image-1"), *FIELDS[1:]]
+    answer = send(caller, *fields, ("image", "x", picture()))
+    assert answer.json()["metadata"]["executed_model"] == "fal/fal-ai/gpt-image-1/edit-image"
+    assert answer.headers["x-pixelpar-model"] == "fal/fal-ai/gpt-image-1/edit-image"
+    row = Generation.objects.get()
+    assert [attempt.executed_model for attempt in row.attempts.all()] == ["fal/fal-ai/gpt-image-1/edit-image"]
+    assert row.receipt["executed_model"] == "fal/fal-ai/gpt-image-1/edit-image"
+
+
 def test_it_reads_numbers_and_booleans_of_a_form(caller: Caller, providers: ProviderFake) -> None:
     answer = send(caller, *FIELDS, ("n", None, b"2"), ("strict", None, b"false"), ("image", "x", picture()))
     assert answer.status_code == 200, answer.content
