@@ -11,6 +11,7 @@ import pytest
 from core import errors, money
 from imagesapi import pricing, receipts, tokens
 from imagesapi.estimates import Estimate
+from imagesapi.providers import fal
 from imagesapi.routing import Candidate
 from imagesapi.values import Answer, ImageRequest, InputImage, Offer, Picture, PriceLine, Usage
 from tests.imagesapi.offers import NOON, catalogue, fitted
@@ -100,9 +101,24 @@ def test_it_charges_given_pictures_by_reported_usage_and_else_estimates_them() -
     at_fal = catalogue()["fal/gpt-image-1"]
     found = pricing.actual(at_fal, edit(), answer(1), NOON, [(1024, 1024)])
     by_meter = {item.meter: item for item in found.items}
-    assert by_meter["image_input_token"].quantity_micros == 3050 * 10**6  # fal's default is high fidelity
+    assert by_meter["image_input_token"].quantity_micros == 135 * 10**6
     assert by_meter["image_input_token"].estimated
-    assert found.total_nanos == 30_000_000  # 0.011 + 3050 tokens at 0.000005, up to the next cent
+    assert found.total_nanos == 20_000_000  # 0.011 + 135 tokens at 0.000005, up to the next cent
+    found = pricing.actual(at_fal, edit(input_fidelity="high"), answer(1), NOON, [(1024, 1024)])
+    assert found.total_nanos == 30_000_000  # 0.011 + 3050 tokens
+
+
+def test_it_prices_the_fidelity_that_fal_is_sent() -> None:
+    """fal's own default is the costlier one, so the adapter always says one, and the price is that one's."""
+    choices = 0
+    for name, offer in catalogue().items():
+        edits = offer.capabilities.edits
+        if offer.provider != "fal" or edits is None or not edits.input_fidelities:
+            continue
+        sent = fal.build(edit(), offer)
+        assert offer.pricing["assumed_input_fidelity"] == sent["input_fidelity"], name
+        choices += 1
+    assert choices == 2
 
 
 def test_it_refuses_an_edit_whose_pictures_have_no_price() -> None:
