@@ -1,4 +1,4 @@
-"""Unmodified SDKs as processes, and a customer on the real server for them to speak for."""
+"""Unmodified clients as processes, and a customer on the real server for them to speak for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 import orjson
 import pytest
+from PIL import Image
 
 from accounts import keys, organizations, users
 from accounts.models import Organization
 from billing import ledger
 from core import ids, money
 from tests.contract import installed
+from tests.contract.lossy import LossyLine
+from tests.contract.matrix import CLIENTS, Client
+from tests.imagesapi import canvas
 from tests.servers import LiveServer
-
-PYTHON_CLIENTS = ("python newest", "python 1")
-CLIENTS = [*PYTHON_CLIENTS, pytest.param("node", marks=pytest.mark.needs("node", "npm"))]
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,28 @@ class Customer:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
+    def another_key(self, **how: Any) -> str:
+        return keys.create(self.organization, name="another", **how)[1]
 
-class Sdk:
-    """One SDK in a process of its own; it answers a line of JSON with a line of JSON."""
+    def ended_key(self) -> str:
+        row, raw = keys.create(self.organization, name="ended")
+        keys.revoke(row)
+        return raw
 
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.version = str(self._read()["version"])
 
-    def do(self, verb: str, customer: Customer, *, key: str | None = None, **asked: Any) -> dict[str, Any]:
-        """What the SDK's caller gets: {"answer": ...} or {"error": ...}."""
-        line = {"do": verb, "base_url": customer.base_url, "api_key": key or customer.key, "with": asked}
+class Process:
+    """One language's clients in a process of their own; it answers a line of JSON with a line of JSON."""
+
+    def __init__(self, name: str) -> None:
+        major = name.rpartition(" ")[2]
+        script = installed.node_folder() / "sdk.mjs" if name == "node" else installed.CLIENTS / "sdk.py"
+        command = [*(["node"] if name == "node" else installed.python(major)), str(script)]
+        self._process = subprocess.Popen(
+            command, env=installed.for_clients(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.versions = self._read()
+
+    def ask(self, line: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin
         self._process.stdin.write(orjson.dumps(line) + b"\n")
         self._process.stdin.flush()
@@ -69,30 +81,67 @@ class Sdk:
         self._process.stdout.close()
 
 
-def start(name: str) -> Sdk:
-    if name == "node":
-        return Sdk(["node", str(installed.node_folder() / "generate.mjs")])
-    python = installed.python_1() if name == "python 1" else installed.python_newest()
-    return Sdk([*python, str(installed.CLIENTS / "generate.py")])
+class Sdk:
+    """One client, spoken by its process."""
+
+    def __init__(self, client: Client, process: Process) -> None:
+        self.client, self._process = client, process
+        self.asked = 0
+
+    @property
+    def version(self) -> str:
+        name = "openai" if self.client.version.startswith("openai ") else self.client.version
+        return str(self._process.versions[name])
+
+    def do(
+        self,
+        verb: str,
+        customer: Customer,
+        *,
+        key: str | None = None,
+        how: dict[str, Any] | None = None,
+        base_url: str | None = None,
+        **asked: Any,
+    ) -> dict[str, Any]:
+        """What the client's caller gets: {"answer": ...} or {"error": ...}. `how` is what the client is made with."""
+        line: dict[str, Any] = {"do": verb, "base_url": base_url or customer.base_url, "api_key": key or customer.key}
+        line |= {"with": asked, "package": self.client.package}
+        if how is not None:
+            line["how"] = how
+        if self.client.through is not None:
+            line["through"] = self.client.through
+        if self.client.is_async:
+            line["mode"] = "async"
+        self.asked += 1
+        return self._process.ask(line)
+
+    def paste(self, script: Path, folder: Path) -> str:
+        """What an example prints that is run as it is."""
+        self.asked += 1
+        line = {"do": "paste", "with": {"script": str(script), "folder": str(folder)}}
+        return str(self._process.ask(line)["answer"])
 
 
 @pytest.fixture(scope="session")
-def sdks(session_server: LiveServer) -> Iterator[dict[str, Sdk]]:
+def processes(session_server: LiveServer) -> Iterator[dict[str, Process]]:
     """Those that were started; ended before the server is, which waits for its open connections."""
-    running: dict[str, Sdk] = {}
+    running: dict[str, Process] = {}
     yield running
-    for sdk in running.values():
+    for process in running.values():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            sdk.stop()
+            process.stop()
 
 
-@pytest.fixture(params=CLIENTS)
-def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
-    """Each of the SDKs in turn, started once a session: importing one takes longer than most tests."""
-    name = request.param
-    if name not in sdks:
-        sdks[name] = start(name)
-    return sdks[name]
+@pytest.fixture
+def sdk(request: pytest.FixtureRequest, processes: dict[str, Process]) -> Iterator[Sdk]:
+    """The client of `matrix.shows`, its process started once a session: loading one takes longer than most tests."""
+    client = CLIENTS[request.param]
+    if client.process not in processes:
+        processes[client.process] = Process(client.process)
+    sdk = Sdk(client, processes[client.process])
+    assert sdk.version == installed.locked()[client.version], "another version is loaded than is locked"
+    yield sdk
+    assert sdk.asked, "the table would claim for a client what it never did"
 
 
 @pytest.fixture
@@ -105,21 +154,28 @@ def customer(server: LiveServer) -> Customer:
 
 
 @pytest.fixture
-def example(customer: Customer, tmp_path: Path) -> Iterator[Any]:
-    """Run an example as people paste it, with only the address and the key changed; returns what it prints."""
-    written: list[Path] = []
+def lossy(server: LiveServer) -> Iterator[LossyLine]:
+    """A line to the server on which replies get lost as told."""
+    with LossyLine(server.url) as line:
+        yield line
 
-    def run(name: str, command: list[str], folder: Path = tmp_path) -> str:
-        text = (installed.HERE / "examples" / name).read_text()
-        assert text.count("http://127.0.0.1:8000/openai/v1") == text.count("YOUR_API_KEY") == 1
-        text = text.replace("http://127.0.0.1:8000/openai/v1", customer.base_url).replace("YOUR_API_KEY", customer.key)
-        script = folder / f"{ids.new().hex}.{name.rpartition('.')[2]}"
-        written.append(script)
-        script.write_text(text)
-        done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
-    yield run
-    for script in written:
-        script.unlink()
+@dataclass(frozen=True)
+class Pictures:
+    """Files for edits: two different sources, and a mask for the first."""
+
+    source: Path
+    second: Path
+    mask: Path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    folder = tmp_path_factory.mktemp("pictures")
+    found = Pictures(folder / "source.png", folder / "second.png", folder / "mask.png")
+    found.source.write_bytes(canvas.encoded(canvas.cornered(64, 64), "png"))
+    found.second.write_bytes(canvas.encoded(canvas.cornered(32, 48), "png"))
+    mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (16, 16, 48, 48))
+    found.mask.write_bytes(canvas.encoded(mask, "png"))
+    return found
