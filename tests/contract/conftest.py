@@ -125,6 +125,7 @@ class Sdk:
 @pytest.fixture(scope="session")
 def processes(session_server: LiveServer) -> Iterator[dict[str, Process]]:
     """Those that were started; ended before the server is, which waits for its open connections."""
+    installed.prepare()
     running: dict[str, Process] = {}
     yield running
     for process in running.values():

@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import certifi
 import orjson
-import requests
 from django.conf import settings
 
 HERE = Path(__file__).parent
@@ -40,6 +41,16 @@ def node_folder(package: str = "openai") -> Path:
     """A folder in which scripts find this package when they import "openai"."""
     folder = _node()
     return folder if package == "openai" else folder / f"with-{package}"
+
+
+def prepare() -> None:
+    """Install what is missing, side by side: a new machine waits for the longest and not for the sum."""
+    installs: list[Callable[[], object]] = [lambda: _environment("2"), lambda: _environment("1")]
+    if shutil.which("npm"):
+        installs.append(_node)
+    with ThreadPoolExecutor(len(installs)) as pool:
+        for installed in [pool.submit(install) for install in installs]:
+            installed.result()
 
 
 def for_clients() -> dict[str, str]:
@@ -100,7 +111,7 @@ def _node() -> Path:
 def _one_authority() -> Path:
     def install(path: Path) -> None:
         last = "-----END CERTIFICATE-----\n"
-        path.write_text(Path(requests.certs.where()).read_text().partition(last)[0] + last)
+        path.write_text(Path(certifi.where()).read_text().partition(last)[0] + last)
 
     return _once("authority.pem", install, b"one")
 

@@ -177,7 +177,11 @@ def test_litellm_edits(customer: Customer, sdk: Sdk, fake: ProviderFake, picture
 
 @shows("variation", clients=LITELLM)
 def test_litellm_varies(customer: Customer, sdk: Sdk, fake: ProviderFake, pictures: Pictures) -> None:
-    asked = {"model": "openai/gpt-image-1", "image": described(pictures.source, "opened"), "size": "1024x1024"}
+    asked: dict[str, Any] = {
+        "model": "openai/gpt-image-1",
+        "image": described(pictures.source, "opened"),
+        "size": "1024x1024",
+    }
     answer = sdk.do("vary", customer, **asked)["answer"]
     assert answer["data"][0]["url"]
 

@@ -15,7 +15,7 @@ from tests.contract.matrix import NODE, SDKS, shows
 from tests.fakes._exchange import Part
 from tests.fakes.providers import ProviderFake
 
-ASKED = {"model": "gpt-image-1", "prompt": "a hat on it", "size": "1024x1024", "quality": "low"}
+ASKED: dict[str, Any] = {"model": "gpt-image-1", "prompt": "a hat on it", "size": "1024x1024", "quality": "low"}
 # What our servers see of the part's name and type is the SDK's; what the provider gets is always right.
 FORMS = ("opened", "bytes", "memory", "named")
 
@@ -76,7 +76,7 @@ def test_it_edits_several_pictures_in_their_order(
 @shows("edit, mask", clients=SDKS)
 def test_it_edits_with_a_mask(customer: Customer, sdk: Sdk, fake: ProviderFake, pictures: Pictures) -> None:
     for form in ("opened", "bytes"):
-        asked = {"image": described(pictures.source, form), "mask": described(pictures.mask, form)}
+        asked: dict[str, Any] = {"image": described(pictures.source, form), "mask": described(pictures.mask, form)}
         parts = {part.name: part for part in edited(sdk, customer, fake, **asked)}
         assert set(parts) == {"image", "mask"}
         assert arrived(parts["image"], pictures.source) and arrived(parts["mask"], pictures.mask)
@@ -96,7 +96,7 @@ def test_newer_javascript_sends_an_open_file_in_chunks(
     customer: Customer, sdk: Sdk, lossy: LossyLine, pictures: Pictures
 ) -> None:
     """Of a line in between that sends it on whole; the server itself reads chunks in the tests above."""
-    asked = {**ASKED, "image": described(pictures.source, "opened")}
+    asked: dict[str, Any] = {**ASKED, "image": described(pictures.source, "opened")}
     assert "answer" in sdk.do("edit", customer, base_url=lossy.base_url, **asked)
     assert lossy.chunked == [sdk.client.name in ("node 6", "node 7")]
 
@@ -104,7 +104,7 @@ def test_newer_javascript_sends_an_open_file_in_chunks(
 @shows("variation", clients=SDKS)
 def test_it_varies_a_picture(customer: Customer, sdk: Sdk, fake: ProviderFake, pictures: Pictures) -> None:
     for form in ("opened", "bytes"):
-        asked = {"model": "gpt-image-1", "n": 2, "size": "1024x1024", "response_format": "b64_json"}
+        asked: dict[str, Any] = {"model": "gpt-image-1", "n": 2, "size": "1024x1024", "response_format": "b64_json"}
         answer = sdk.do("vary", customer, image=described(pictures.source, form), **asked)["answer"]
         assert len({item["b64_json"] for item in answer["data"]}) == 2
         assert answer["metadata"]["cost"] > 0

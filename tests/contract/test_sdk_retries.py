@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from billing.models import Transfer
 from tests.contract.conftest import Customer, Pictures, Sdk
 from tests.contract.lossy import LossyLine
@@ -9,7 +11,7 @@ from tests.contract.matrix import SDKS, shows
 from tests.contract.test_sdk_edits import described
 from tests.fakes.providers import ProviderFake
 
-ASKED = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
+ASKED: dict[str, Any] = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
 
 # It has read its form away by the time it would send it again, and waits for ever.
 ONE_FORM_ONLY = ("node 4",)

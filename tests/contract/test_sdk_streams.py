@@ -11,8 +11,8 @@ from tests.contract.test_sdk_edits import described
 from tests.fakes import stream_misbehaviour
 from tests.fakes.providers import ProviderFake
 
-ASKED = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
-STREAMED = {**ASKED, "stream": True, "partial_images": 2}
+ASKED: dict[str, Any] = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
+STREAMED: dict[str, Any] = {**ASKED, "stream": True, "partial_images": 2}
 
 
 def assert_is_a_whole_stream(events: list[dict[str, Any]], kind: str) -> None:

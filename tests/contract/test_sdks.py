@@ -13,7 +13,7 @@ from tests.contract.matrix import SDKS, shows
 from tests.fakes import misbehaviour
 from tests.fakes.providers import ProviderFake
 
-ASKED = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
+ASKED: dict[str, Any] = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
