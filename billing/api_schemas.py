@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from billing import api, limits, words
-from core import ids, money, openapi
-from core.openapi import Operation
-from core.schemas import choice, constant, dollars, integer, moment, named, number, or_null, page, record, text, word
+from accounts.api_schemas import KEY_ID
+from billing import api, budgets, budgets_api, limits, words
+from core import errors, ids, money, openapi
+from core.openapi import Fault, Operation, Parameter
+from core.schemas import (
+    MOMENT,
+    choice,
+    constant,
+    dollars,
+    integer,
+    listed,
+    moment,
+    named,
+    number,
+    or_null,
+    page,
+    record,
+    text,
+    word,
+)
 
 _TAG = "Balance"
 
@@ -32,6 +48,7 @@ _TRANSACTION = named(
         amount=dollars("What came in, or with a minus what went out."),
         currency=constant("usd"),
         account=choice(("promo", "wallet")),
+        balance_after=dollars("What that account had after it."),
         created_at=moment(),
         request_id=or_null(word("req", "Of a charge, the request it is for.")),
         note=or_null(text()),
@@ -67,7 +84,12 @@ openapi.describe(
         _TAG,
         {200: openapi.answer("A page of transactions.", page(_TRANSACTION))},
         faults=openapi.QUERY,
-        parameters=openapi.page_parameters(_TRANSACTION_ID, "transaction"),
+        parameters=(
+            *openapi.page_parameters(_TRANSACTION_ID, "transaction"),
+            Parameter("kind", choice(words.KINDS)),
+            Parameter("created_after", MOMENT, "From this moment on."),
+            Parameter("created_before", MOMENT, "Until just before this moment."),
+        ),
     ),
 )
 
@@ -93,5 +115,86 @@ named(
     record(
         "The limits that a key shall have, and no others; docs/keys.md explains each.",
         optional={name: or_null(_SPEND if is_spend else _COUNT) for name, is_spend in _IS_SPEND.items()},
+    ),
+)
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+_BUDGET = named(
+    "Budget",
+    record(
+        "What may be spent in a day, a month or in all, and how much of it is.",
+        object=constant("budget"),
+        scope=choice(("organization", "key", "member"), "Whom it binds."),
+        key_id=or_null(KEY_ID),
+        member=or_null(text("The member's address.")),
+        window=choice(budgets.WINDOWS.values()),
+        limit=dollars(),
+        used=dollars("What was charged in the present window."),
+        held=dollars("Reserved for requests that are being worked on."),
+        left=dollars("What is neither used nor held."),
+        currency=constant("usd"),
+        resets_at=or_null(moment("When the next window begins.")),
+    ),
+)
+_BUDGETS = record(object=constant("list"), data=listed(_BUDGET))
+_SHOWN = {
+    "object": "budget",
+    "scope": "key",
+    "key_id": "0123456789ab",
+    "member": None,
+    "window": "month",
+    "limit": money.decimal(25 * money.NANOS_PER_USD),
+    "used": money.decimal(4_989_120_000),
+    "held": money.decimal(11_000_000),
+    "left": money.decimal(19_999_880_000),
+    "currency": "usd",
+    "resets_at": 1798761600,
+}
+_BUDGETS_SHOWN = {"object": "list", "data": [_SHOWN]}
+_KEY_PATH = {"word": Parameter("id", KEY_ID, example="0123456789ab")}
+
+openapi.describe(
+    budgets_api.Budgets,
+    get=Operation(
+        "list_budgets",
+        "Every budget, and how much of it is used",
+        "Budgets",
+        {
+            200: openapi.answer(
+                "The organization's own, then its keys', then its members'.", _BUDGETS, example=_BUDGETS_SHOWN
+            )
+        },
+    ),
+)
+openapi.describe(
+    budgets_api.KeyBudgets,
+    get=Operation(
+        "get_key_budgets",
+        "One key's budgets",
+        "Budgets",
+        {200: openapi.answer("The key's budgets.", _BUDGETS, example=_BUDGETS_SHOWN)},
+        faults=openapi.MISSING,
+        path=_KEY_PATH,
+    ),
+    put=Operation(
+        "set_key_budgets",
+        "Set a key's budgets",
+        "Budgets",
+        {200: openapi.answer("The budgets as they are from now on.", _BUDGETS, example=_BUDGETS_SHOWN)},
+        description="What is absent or null has no limit from the next request on; the key's rates stay as they are.",
+        faults=(*openapi.JSON_BODY, *openapi.MISSING, *Fault.of(errors.UnsupportedMediaType)),
+        path=_KEY_PATH,
+        body=openapi.json_body(
+            named(
+                "KeyBudgetsWanted",
+                record(
+                    "The budgets that a key shall have, and no others.",
+                    optional=dict.fromkeys(limits.BUDGETS, or_null(_SPEND)),
+                ),
+            ),
+            monthly={"spend_month_usd": "25.00"},
+            none={},
+        ),
     ),
 )

@@ -8,6 +8,7 @@ from accounts.api_schemas import KEY_ID
 from core import errors, openapi
 from core.openapi import Answer, Fault, Operation, Parameter
 from core.schemas import (
+    DAY,
     FLAG,
     MOMENT,
     Json,
@@ -31,6 +32,7 @@ from imagesapi import own_keys_schemas as _own_keys  # noqa: F401 - describes it
 from imagesapi import webhook_schemas as _webhooks  # noqa: F401 - describes itself
 from imagesapi.catalogue_format import METERS
 from imagesapi.models import GenerationStatus
+from imagesapi.reports import api_schemas as _reports  # noqa: F401 - describes itself
 
 _REQUEST = {"word": Parameter("id", word("req"))}
 _IMAGE = {"word": Parameter("id", word("img"))}
@@ -362,7 +364,6 @@ _USAGE = named(
         **{"from": text(format="date")},
     ),
 )
-_CALENDAR = text(pattern="^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$", format="date")
 openapi.describe(
     history_api.Usage,
     get=Operation(
@@ -372,8 +373,8 @@ openapi.describe(
         {200: openapi.answer("The sums.", _USAGE)},
         faults=openapi.QUERY,
         parameters=(
-            Parameter("from", _CALENDAR, "The first day, in UTC."),
-            Parameter("to", _CALENDAR, "The last day, in UTC."),
+            Parameter("from", DAY, "The first day, in UTC."),
+            Parameter("to", DAY, "The last day, in UTC."),
             Parameter("group_by", choice(usage.GROUPS)),
         ),
     ),

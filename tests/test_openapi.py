@@ -21,9 +21,10 @@ from tests.sources import ROOT
 
 SNAPSHOT = ROOT / "docs" / "openapi.json"
 METHODS = ("get", "post", "put", "patch", "delete")
-# What no operation answers by itself: the other methods of each path do.
-NEVER_ALONE = {(410, "gone"), (403, "permission_denied")}  # classes that are raised with another code
-ELSEWHERE = {Fault(errors.MethodNotAllowed, "method_not_allowed")}
+# Classes that are raised with another code.
+NEVER_ALONE = {(410, "gone"), (403, "permission_denied")}
+# What no operation answers by itself: the other methods of each path do, and the playground to visitors without a key.
+ELSEWHERE = {Fault(errors.MethodNotAllowed, "method_not_allowed"), *Fault.of(errors.PlaygroundClosed)}
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

@@ -37,13 +37,37 @@ class Statement(ApiView):
         return api.render(month.as_dict())
 
 
-class Export(ApiView):
+class _Export(ApiView):
     """GET /v1/exports/{kind}: CSV, written while it is read."""
 
     scope: ClassVar[str | None] = scopes.USAGE
-    kind = ""
+    kind: ClassVar[str]
 
     def get(self, request: Request) -> HttpResponseBase:
         organization = Organization.objects.get(pk=self.caller(request).organization_id)
         found: Any = exports.download(self.kind, organization, request.query_params)
         return tables.response(found.pieces, filename=found.filename)
+
+
+class TransactionsExport(_Export):
+    """What came in and went out."""
+
+    kind = "transactions"
+
+
+class RequestsExport(_Export):
+    """What was asked for and what it cost."""
+
+    kind = "requests"
+
+
+class FocusExport(_Export):
+    """Charges in the columns of FOCUS."""
+
+    kind = "focus"
+
+
+class StatementExport(_Export):
+    """One month."""
+
+    kind = "statement"

@@ -17,7 +17,7 @@ from imagesapi.reports import ledger_days, statement_lines
 
 log = structlog.get_logger(__name__)
 
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 MONTHS_MAX = 120
 
 # One statement, so one snapshot: what is added up, what came since (by each account's own index), the closing before,
@@ -127,7 +127,7 @@ def get(organization_id: int, word: str | None) -> Month:
 def _parse(word: str | None, today: dt.date) -> dt.date:
     if word is None:
         return today
-    match = _MONTH.fullmatch(word)
+    match = MONTH.fullmatch(word)
     month = dt.date(int(match[1]), int(match[2]), 1) if match and int(match[1]) >= 1970 else None
     if month is None or month > today:
         raise errors.InvalidRequest("'month' must be a month that has begun, such as 2026-10.", param="month")

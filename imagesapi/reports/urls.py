@@ -7,7 +7,10 @@ from imagesapi.reports import api, exports, pages
 urlpatterns = [
     path("v1/statements", api.Statements.as_view(), name="statements"),
     path("v1/statement", api.Statement.as_view(), name="statement"),
-    *(path(f"v1/exports/{kind}", api.Export.as_view(kind=kind), name=f"export-{kind}") for kind in exports.KINDS),
+    path("v1/exports/transactions", api.TransactionsExport.as_view(), name="export-transactions"),
+    path("v1/exports/requests", api.RequestsExport.as_view(), name="export-requests"),
+    path("v1/exports/focus", api.FocusExport.as_view(), name="export-focus"),
+    path("v1/exports/statement", api.StatementExport.as_view(), name="export-statement"),
     path("app/requests/<str:word>/receipt", pages.receipt, name="receipt-page"),
     path("app/billing/statements", pages.statement_list, name="statements-page"),
     path("app/billing/statement", pages.statement, name="statement-page"),

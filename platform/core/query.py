@@ -26,7 +26,7 @@ def check_known(query: Any, known: Container[str], *, takes: Iterable[str]) -> N
     """Refuse a parameter that this route does not have, and one that is sent twice. `query` is Django's QueryDict."""
     for name, values in query.lists():
         if name not in known:
-            names = ", ".join(repr(name) for name in takes)
+            names = ", ".join(repr(name) for name in takes) or "none"
             raise errors.UnknownParameter(
                 f"Unknown query parameter {name[:60]!r}. This route takes {names}.", param=name[:60]
             )

@@ -122,6 +122,8 @@ def deleted(kind: str, identifier: Json) -> Json:
 LIMIT = integer("How many at most.", minimum=1, maximum=query.LIMIT_MAX, default=query.LIMIT_DEFAULT)
 # As core.query.moment_ms reads them.
 MOMENT = text("A Unix time in seconds or an ISO 8601 time.", pattern=pattern(query.UNIX_S, query.MOMENT))
+# As core.query.day reads it, where the calendar has it.
+DAY = text(pattern="^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$", format="date")
 FLAG = choice(("true", "false", "1", "0"))
 
 named(
