@@ -20,7 +20,7 @@ def take(name: str, *, cap: int, units: int = 1) -> bool:
 
 def hidden(kind: str, word: str) -> str:
     """A name for what should not be readable in the table, such as an address."""
-    return f"{kind}:{crypto.keyed_hash(f'daily-count-{kind}', word.encode()).hex()[:48]}"
+    return f"{kind}:{crypto.keyed_hash('daily-count', f'{kind}:{word}'.encode()).hex()[:48]}"
 
 
 def forget() -> int:

@@ -31,6 +31,9 @@ PURPOSES = {
     "image-link": "imagesapi/links.py",
     "encryption": "platform/core/crypto.py",
     "encryption-id": "platform/core/crypto.py",
+    "daily-count": "billing/daily_counts.py",
+    "signup-mailbox": "billing/signup_credit.py",
+    "top-up-address": "billing/top_ups.py",
 }
 
 

@@ -143,7 +143,7 @@ def test_a_correction_in_credit_is_a_lot_that_never_expires(organization: Organi
         organization_id=organization.pk,
         amount_nanos=7,
         provider="fal",
-        reference_type="bill",
+        reference_type="test",
         reference=ids.new(),
         note="corrected",
     )

@@ -18,6 +18,9 @@ from tests.money import fund
 HISTORY = ("billing_transfer", *APPEND_ONLY)
 STATEMENTS = ("UPDATE {} SET id = id", "DELETE FROM {}", "TRUNCATE {} CASCADE")
 
+# By the trigger, or before that by what refers to the row.
+REFUSED = "what is booked stays booked|protected foreign keys"
+
 
 @pytest.fixture
 def history(organization: Organization) -> None:
@@ -58,7 +61,7 @@ def test_the_orm_is_refused_too(history: None) -> None:
         row = model.objects.first()
         assert row is not None
         for change in (row.save, row.delete, model.objects.all().delete):
-            with pytest.raises(DatabaseError, match="what is booked stays booked"), transaction.atomic():
+            with pytest.raises(DatabaseError, match=REFUSED), transaction.atomic():
                 change()
 
 

@@ -41,8 +41,10 @@ def _id_of(sender: Client, path: str) -> str:
     """An object under that path, made for the example."""
     made = {
         "/v1/keys/{id}": {"name": "example", "scopes": ["keys"]},
+        "/v1/budgets/keys/{id}": {"name": "example", "scopes": ["images"]},
         "/v1/webhooks/{id}": {"url": "https://example.com/"},
     }
-    answer = sender.post(path.removesuffix("/{id}"), made[path], content_type="application/json")
+    home = "/v1/keys" if "/keys/" in path else path.removesuffix("/{id}")
+    answer = sender.post(home, made[path], content_type="application/json")
     assert answer.status_code == 201, answer.content
     return str(answer.json()["id"])
