@@ -107,7 +107,8 @@ _REFERENCE = named(
         ],
     },
 )
-_REFERENCES = {"anyOf": [_REFERENCE, listed(_REFERENCE, minItems=1, maxItems=uploads.IMAGES_MAX)]}
+# Of the three names one must bring a picture; the others may be null or empty beside it.
+_REFERENCES = {"anyOf": [_REFERENCE, listed(_REFERENCE, maxItems=uploads.IMAGES_MAX), {"type": "null"}]}
 _FILE = {"type": "string", "format": "binary"}
 _PROMPT_OR_SCALE = {"anyOf": [{"required": ["prompt"]}, {"required": ["scale_factor"]}]}
 

@@ -81,6 +81,13 @@ class World:
         """One thing that the tenant has, or had."""
         return dice.choice(self.words[tenant.organization.slug, kind])
 
+    def by_status(self) -> dict[int, int]:
+        """How often each status was answered."""
+        found: Counter[int] = Counter()
+        for (_, status), count in self.statuses.items():
+            found[status] += count
+        return dict(sorted(found.items()))
+
     def learn(self, asker: Asker, response: schemathesis.Response) -> None:
         """What an answer tells of is asked for later."""
         if asker.tenant is None or response.status_code >= 300:
