@@ -23,7 +23,10 @@ LEVELS_MAX = 32
 
 def render(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
     """A JSON answer; private by default, since what the API says depends on who asks."""
-    response = HttpResponse(bigjson.dumps(document), status=status, content_type="application/json")
+    body = bigjson.dumps(document)
+    response = HttpResponse(body, status=status, content_type="application/json")
+    # Without it the server would send it in chunks, for which it copies the megabytes once more.
+    response.headers["Content-Length"] = str(len(body))
     response.headers["Cache-Control"] = "no-store"
     for name, value in (headers or {}).items():
         response.headers[name] = value
