@@ -6,8 +6,8 @@ import time
 import uuid
 
 import pytest
-from django.conf import settings
 from django.db.models.functions import Now
+from pytest_django.fixtures import Settings
 
 from accounts import keys
 from accounts.callers import Caller
@@ -26,7 +26,7 @@ def admit(caller: Caller) -> uuid.UUID:
 
 
 def test_what_could_not_be_closed_is_recovered_while_its_process_works_on(
-    committed: None, monkeypatch: pytest.MonkeyPatch
+    committed: None, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     # One that renews since an earlier test would sleep by that test's longer lease.
     monkeypatch.setattr(leases, "_process", leases._Process())
