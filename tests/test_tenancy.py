@@ -32,6 +32,8 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 REFUSALS = {302, 401, 403, 404, 405}
 SAMPLES = 30
 DIFFERENCE_MAX_S = 0.010
+# What a machine with other work to do looks like once; a view that tells differs each time.
+ROUNDS_MAX = 3
 
 
 @dataclass(slots=True)
@@ -219,14 +221,24 @@ def test_it_pages_only_through_ones_own(world: World, name: str) -> None:
 def test_it_takes_as_long_for_anothers_as_for_a_missing_thing(world: World, name: str) -> None:
     asker = world.asker("owner of charlatan" if ROUTES[name].kind == "page" else "full key of charlatan")
     for method in ROUTES[name].methods:
-        taken_s: dict[str, list[float]] = {"foreign": [], "missing": []}
-        for _ in range(SAMPLES):
-            for what, words in (("foreign", world.alice.words), ("missing", tenancy.missing())):
-                started_s = time.perf_counter()
-                ask(asker, name, method, words)
-                taken_s[what].append(time.perf_counter() - started_s)
-        medians = [statistics.median(samples) for samples in taken_s.values()]
-        assert abs(medians[0] - medians[1]) < DIFFERENCE_MAX_S, (method, medians)
+        rounds = []
+        for _ in range(ROUNDS_MAX):
+            rounds.append(_difference_s(world, asker, name, method))
+            if abs(rounds[-1]) < DIFFERENCE_MAX_S:
+                break
+        else:
+            pytest.fail(f"{method}: anothers take longer, or shorter, every time: {rounds}")
+
+
+def _difference_s(world: World, asker: Asker, name: str, method: str) -> float:
+    """Between the medians for another's thing and for a missing one, asked in turns."""
+    taken_s: dict[str, list[float]] = {"foreign": [], "missing": []}
+    for _ in range(SAMPLES):
+        for what, words in (("foreign", world.alice.words), ("missing", tenancy.missing())):
+            started_s = time.perf_counter()
+            ask(asker, name, method, words)
+            taken_s[what].append(time.perf_counter() - started_s)
+    return statistics.median(taken_s["foreign"]) - statistics.median(taken_s["missing"])
 
 
 def test_it_shows_one_organization_at_a_time_to_a_member_of_two(world: World) -> None:
