@@ -58,7 +58,7 @@ def document(entry: Entry, now: dt.datetime) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "capabilities": _capabilities(offers),
         "modality": "image",
-        "modalities": {"input": ["text"], "output": ["image"]},
+        "modalities": {"input": _inputs(offers), "output": ["image"]},
         "providers": [_provider(offer, state, now) for offer, state in zip(offers, states, strict=True)],
         "model_page_path": f"/models/{entry.slug}",
         "image_url": None,
@@ -71,7 +71,21 @@ def _best(states: list[catalog.State]) -> str:
 
 
 def _capabilities(offers: list[Offer]) -> list[str]:
-    return ["generation"] if offers else []
+    """What at least one offer can do, in the words of the API."""
+    takes = [offer.capabilities for offer in offers]
+    edits = [found.edits for found in takes if found.edits is not None]
+    can = {
+        "generation": any(found.generates for found in takes),
+        "editing": bool(edits),
+        "inpainting": any(found.mask for found in edits),
+        "upscaling": any(found.scale_factors for found in edits),
+        "streaming": any(found.streaming for found in takes),
+    }
+    return [name for name, is_so in can.items() if is_so]
+
+
+def _inputs(offers: list[Offer]) -> list[str]:
+    return ["text", "image"] if any(offer.capabilities.edits for offer in offers) else ["text"]
 
 
 def _provider(offer: Offer, state: catalog.State, now: dt.datetime) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from core import errors
-from imagesapi import catalog, catalogue_files, configuration, values
+from imagesapi import catalog, catalogue_files, configuration, listing, values
 from imagesapi.catalogue_files import CatalogueError
 from imagesapi.models import CatalogVersion, Model, Offer, PriceLine, Provider
 
@@ -404,3 +404,17 @@ def test_it_has_a_version_before_anything_is_loaded(empty: None) -> None:
     CatalogVersion.objects.all().delete()
     assert catalog.current_version() == 0
     assert catalog.snapshot(0).models == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "can", "takes"),
+    [
+        ("gpt-image-1", ["generation", "editing", "inpainting", "streaming"], ["text", "image"]),
+        ("flux.1-schnell", ["generation"], ["text"]),
+        ("mock-upscale", ["editing", "upscaling"], ["text", "image"]),
+    ],
+)
+def test_it_tells_what_a_model_can_do(keys: None, name: str, can: list[str], takes: list[str]) -> None:
+    document = listing.model(catalog.snapshot(), name)
+    assert document["capabilities"] == can
+    assert document["modalities"] == {"input": takes, "output": ["image"]}
