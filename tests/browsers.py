@@ -72,6 +72,8 @@ class Browser:
         while time.monotonic() < deadline_s:
             for message in self._messages():
                 if message.get("id") == self._number:
+                    if _is_between_pages(message):
+                        return {}
                     assert "error" not in message, message
                     return message["result"]
         raise AssertionError(f"the browser did not answer {method}")
@@ -94,7 +96,7 @@ class Browser:
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True)
-        return answer["result"].get("value")
+        return answer.get("result", {}).get("value")
 
     def wait(self, script: str) -> None:
         """Until an expression is true; between two pages it may not be answered at all."""
@@ -128,6 +130,11 @@ class Browser:
     def picture(self, path: Path) -> None:
         shot = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
+
+
+def _is_between_pages(message: Any) -> bool:
+    """The page it was asked of is gone, and the next one will be asked again."""
+    return "navigated or closed" in message.get("error", {}).get("message", "")
 
 
 def _find(selector: str) -> str:
