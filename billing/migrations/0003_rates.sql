@@ -8,6 +8,7 @@ ALTER TYPE ledger_verdict
     ADD ATTRIBUTE in_flight_limit bigint,
     ADD ATTRIBUTE in_flight_remaining bigint;
 
+-- What is free is what is posted and not held. A wallet in debt holds nothing new, whatever its floor allowed.
 CREATE OR REPLACE FUNCTION ledger_hold(
     p_id uuid, p_organization bigint, p_key bigint, p_member bigint, p_amount bigint, p_promo_only boolean
 ) RETURNS ledger_verdict
@@ -31,11 +32,11 @@ BEGIN
     END IF;
     IF p_amount > 0 THEN
         FOR account IN
-            SELECT kind, posted_nanos - held_nanos - floor_nanos AS free, frozen FROM billing_account
+            SELECT kind, posted_nanos - held_nanos AS free, frozen FROM billing_account
             WHERE organization_id = p_organization AND kind IN ('promo', 'wallet') AND provider = ''
             ORDER BY kind FOR NO KEY UPDATE
         LOOP
-            IF account.frozen THEN
+            IF account.frozen OR account.free < 0 THEN
                 result.verdict := 'frozen';
                 RETURN result;
             END IF;

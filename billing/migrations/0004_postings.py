@@ -1,4 +1,4 @@
-"""One function for every movement beside usage, the balance after each movement, and a hold that a debt refuses."""
+"""One function for every movement beside usage, and the balance after each movement."""
 
 from pathlib import Path
 
