@@ -24,7 +24,7 @@ from accounts.api import ApiView
 from accounts.authentication import HasApiKey
 from billing import ledger
 from core import ids, middleware
-from tests import tenancy
+from tests import tenancy, tenancy_rows
 from tests.people import issue, sign_in
 from tests.tenancy import ROUTES, Asker, Reply, Tenant, ask, expected
 
@@ -129,7 +129,7 @@ def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[
 
 def test_it_knows_every_address_and_every_model() -> None:
     assert tenancy.unknown(get_resolver()) == []
-    assert tenancy.unknown_models() == [], "say in tests/tenancy.py whose its rows are: OWNED or SHARED"
+    assert tenancy_rows.unknown_models() == [], "say in tests/tenancy_rows.py whose its rows are: OWNED or SHARED"
 
 
 def test_it_reports_an_address_it_does_not_know() -> None:
@@ -144,11 +144,11 @@ def test_it_reports_an_address_it_does_not_know() -> None:
 def test_it_gives_everybody_their_own_and_nothing_of_others(world: World, name: str) -> None:
     failures = []
     for asker in world.askers:
-        before = {tenant.organization: tenancy.digest(tenant.organization) for tenant in world.others(asker)}
+        before = {tenant.organization: tenancy_rows.digest(tenant.organization) for tenant in world.others(asker)}
         for method in ROUTES[name].methods:
             failures += [f"{method} by {asker.name}: {text}" for text in _complaints(world, asker, name, method)]
         for organization, rows in before.items():
-            if tenancy.digest(organization) != rows:
+            if tenancy_rows.digest(organization) != rows:
                 failures.append(f"{asker.name} changed rows of {organization.slug}")
     assert failures == []
 
@@ -168,21 +168,21 @@ def test_it_lists_what_is_ones_own(world: World, name: str) -> None:
 @pytest.mark.parametrize("name", ROUTES)
 def test_it_answers_no_other_method(world: World, name: str) -> None:
     allowed = set(ROUTES[name].methods) | ({"HEAD"} if "GET" in ROUTES[name].methods else set())
-    before = tenancy.digest(world.alice.organization)
+    before = tenancy_rows.digest(world.alice.organization)
     for who in ("a visitor", "owner of charlatan", "full key of charlatan"):
         for method in METHODS:
             if method not in allowed:
                 reply = ask(world.asker(who), name, method, world.alice.words)
                 assert reply.status in REFUSALS, (who, method, reply)
                 assert _leaks(reply, world.alice) == []
-    assert tenancy.digest(world.alice.organization) == before
+    assert tenancy_rows.digest(world.alice.organization) == before
 
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_it_takes_no_id_from_anywhere_else(world: World, name: str) -> None:
     """Alice's ids in query, headers and body, where nobody asked for them, change nothing."""
     route, alice, mine = ROUTES[name], world.alice, world.charlie.words
-    before = tenancy.digest(alice.organization)
+    before = tenancy_rows.digest(alice.organization)
     for who in ("a visitor", "owner of charlatan", "full key of charlatan"):
         asker = world.asker(who)
         for method in route.methods:
@@ -194,12 +194,12 @@ def test_it_takes_no_id_from_anywhere_else(world: World, name: str) -> None:
                 more = {key: value for key, value in smuggled.items() if key not in named}
                 with _taken_back(method):
                     reply = ask(asker, name, method, mine, **{where: more}, echoes=tuple(map(str, more.values())))
-                    assert method != "DELETE" or tenancy.digest(alice.organization) == before
+                    assert method != "DELETE" or tenancy_rows.digest(alice.organization) == before
                 refuses = route.strict and where == "body" and method in ("POST", "PUT", "PATCH")
                 refuses = (refuses or (route.strict_query and where == "query")) and plain.status < 300
                 assert reply.status == (400 if refuses else plain.status), (who, method, where, reply)
                 assert _leaks(reply, alice) == [], (who, method, where)
-    assert tenancy.digest(alice.organization) == before
+    assert tenancy_rows.digest(alice.organization) == before
 
 
 @pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.query_ids])
@@ -286,12 +286,12 @@ def _pages() -> Iterator[tuple[str, str]]:
 def test_it_refuses_every_form_without_a_token(world: World) -> None:
     browsers = [Client(enforce_csrf_checks=True) for _ in range(2)]
     browsers[1].force_login(world.alice.people["owner"])
-    before = tenancy.digest(world.alice.organization)
+    before = tenancy_rows.digest(world.alice.organization)
     for name, address in _pages():
         for browser in browsers:
             for method in ("post", "put", "patch", "delete"):
                 assert getattr(browser, method)(address).status_code == 403, (name, method)
-    assert tenancy.digest(world.alice.organization) == before
+    assert tenancy_rows.digest(world.alice.organization) == before
 
 
 def test_it_keeps_sign_in_pages_personal_and_out_of_caches(world: World) -> None:
