@@ -45,6 +45,8 @@ WITH held AS MATERIALIZED (
     FROM held WHERE verdict = 'held' RETURNING id
 )"""  # noqa: S608 - constants, see billing.ledger
 
+# In all of them an attempt is looked for by the parameter, not by the generation's row: joined to a row, the server may
+# choose to read the whole table, and keeps to that for as long as the connection lives.
 # A request that is worked on at once brings its first attempt along; one for the worker has none until it is sent.
 _ADMIT = f"""{_HOLD_AND_LOG}, attempt AS (
     INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT id, {_ATTEMPT_VALUES} FROM generation
@@ -67,7 +69,7 @@ WITH generation AS (
     UPDATE imagesapi_attempt SET status = %(status)s, finished_at = now(), http_status = %(http_status)s,
         error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
     FROM generation
-    WHERE generation_id = generation.id AND number = %(number)s::smallint - 1 AND imagesapi_attempt.status = 'sent'
+    WHERE generation_id = %(id)s AND number = %(number)s::smallint - 1 AND imagesapi_attempt.status = 'sent'
     RETURNING generation_id
 )
 INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT generation_id, {_ATTEMPT_VALUES} FROM closed RETURNING number
@@ -83,7 +85,8 @@ WITH generation AS (
 ), attempt AS (
     UPDATE imagesapi_attempt SET status = 'succeeded', finished_at = now(), http_status = 200,
         provider_request_id = %(provider_request_id)s, parts = %(parts)s::jsonb
-    FROM generation WHERE generation_id = generation.id AND number = %(number)s::smallint AND status = 'sent'
+    FROM generation
+    WHERE generation_id = %(id)s AND number = %(number)s::smallint AND imagesapi_attempt.status = 'sent'
 ), image AS (
     INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
         size_bytes, sha256, revised_prompt)
@@ -104,7 +107,7 @@ WITH generation AS (
 ), attempt AS (
     UPDATE imagesapi_attempt SET status = %(status)s, finished_at = now(), http_status = %(http_status)s,
         error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
-    FROM generation WHERE generation_id = generation.id AND imagesapi_attempt.status = 'sent'
+    FROM generation WHERE generation_id = %(id)s AND imagesapi_attempt.status = 'sent'
 )
 SELECT {ledger.VOID} FROM generation
 """  # noqa: S608 - constants, see billing.ledger
