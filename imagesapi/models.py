@@ -238,28 +238,13 @@ class Generation(models.Model):
 
     class Meta:
         constraints = (
-            models.CheckConstraint(name="generation_status_known", condition=Q(status__in=GenerationStatus.values)),
             # A request that failed was not paid for, so its key may be used again.
             models.UniqueConstraint(
                 fields=["organization", "idempotency_key"],
                 name="generation_once_per_idempotency_key",
                 condition=Q(idempotency_key__isnull=False, status__in=["pending", "processing", "completed"]),
             ),
-            models.CheckConstraint(
-                name="generation_open_has_lease",
-                condition=Q(
-                    status__in=["pending", "processing"], lease_expires_at__isnull=False, finished_at__isnull=True
-                )
-                | (
-                    ~Q(status__in=["pending", "processing"])
-                    & Q(lease_expires_at__isnull=True, finished_at__isnull=False)
-                ),
-            ),
-            models.CheckConstraint(
-                name="generation_cost_when_completed",
-                condition=Q(status="completed", cost_nanos__gte=0)
-                | (~Q(status="completed") & Q(cost_nanos__isnull=True)),
-            ),
+            # In the database alone (0010_lean_writes.sql): which states there are, and what goes with each.
         )
         indexes = (
             models.Index(fields=["organization", "-id"], name="generation_by_organization"),
@@ -319,11 +304,7 @@ class Attempt(models.Model):
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=["generation", "number"], name="attempt_number_once"),
-            models.CheckConstraint(name="attempt_status_known", condition=Q(status__in=AttemptStatus.values)),
-            models.CheckConstraint(
-                name="attempt_finished_when_not_sent",
-                condition=Q(status="sent", finished_at__isnull=True) | ~Q(status="sent") & Q(finished_at__isnull=False),
-            ),
+            # In the database alone (0010_lean_writes.sql): which states there are, and what goes with each.
         )
         indexes = (
             models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),
