@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -27,6 +28,11 @@ class _OnlyJson(BaseContentNegotiation):
         return renderers[0], JSONRenderer.media_type
 
 
+@functools.cache
+def _allowed(view: type[ApiView]) -> str:
+    return ", ".join(view().allowed_methods)
+
+
 class ApiView(APIView):
     """One endpoint for API keys. Views that ask for less say so in `permission_classes`."""
 
@@ -39,6 +45,11 @@ class ApiView(APIView):
     # What a browser asks before a call (OPTIONS) is answered in front of the views; they would say what they take.
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
     content_negotiation_class = _OnlyJson
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """REST framework's, put together once for each kind of view."""
+        return {"Allow": _allowed(type(self))}
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """REST framework ties view, request and answer into a ring that only the collector would ever undo: megabytes

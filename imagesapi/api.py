@@ -39,8 +39,8 @@ class _Create(ApiView):
         caller = self.caller(request)
         try:
             asked = self.asked(request)
-            is_async = creating.wants_async(request.headers)
-            marks = replays.marks(request.headers, asked, is_async=is_async)
+            is_async = creating.wants_async(request.META)
+            marks = replays.marks(request.META, asked, is_async=is_async)
         except errors.PixelparError:
             keys.look_again(caller, scope=scopes.IMAGES)  # a key that was revoked meanwhile is what there is to say
             raise
@@ -100,7 +100,7 @@ def _context(request: Request, *, size_bytes: int) -> inputs.Context:
     return inputs.Context(
         default_model=settings.DEFAULT_MODEL,
         dry_run=query.flag(request.query_params, "dryRun"),
-        max_cost_header=request.headers.get("x-max-cost"),
+        max_cost_header=request.META.get("HTTP_X_MAX_COST"),
         size_bytes=size_bytes,
     )
 

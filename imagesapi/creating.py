@@ -35,9 +35,9 @@ class Creation:
     started_s: float
 
 
-def wants_async(headers: Mapping[str, str]) -> bool:
+def wants_async(environ: Mapping[str, str]) -> bool:
     """Whether `Prefer: respond-async` was sent (RFC 7240), alone or among other preferences."""
-    preferences = headers.get("prefer", "").lower().split(",")
+    preferences = environ.get("HTTP_PREFER", "").lower().split(",")
     return any(preference.partition(";")[0].strip() == _ASYNC for preference in preferences)
 
 

@@ -50,7 +50,7 @@ from imagesapi.values import Answer, ImageRequest, Partial
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """A completed request: the answer, by whom, and what it cost."""
 
@@ -130,7 +130,8 @@ def create(
         with closed_whatever_happens(job):
             faults.point("after_hold")
             outcome = work(job)
-        return replace(outcome, verdict=verdict)
+        outcome.verdict = verdict
+        return outcome
 
 
 def admitted(

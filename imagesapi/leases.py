@@ -7,7 +7,6 @@ import os
 import secrets
 import threading
 import uuid
-from collections.abc import Iterator
 
 import structlog
 from django.conf import settings
@@ -54,20 +53,31 @@ def life_s() -> int:
     return int(settings.LEASE_S)
 
 
-@contextlib.contextmanager
-def working(generation_id: uuid.UUID) -> Iterator[None]:
-    """Renew this generation's lease until the end; then it expires if it could not be closed, however busy we are."""
-    process = _current()
-    with process.lock:
-        process.working.add(generation_id)
-        if not process.renewing:
-            process.renewing = True
-            threading.Thread(target=_renew, args=(process,), name="leases", daemon=True).start()
-    try:
-        yield
-    finally:
+class _Working:
+    """A generation while this process works on it."""
+
+    __slots__ = ("generation_id", "process")
+
+    def __init__(self, generation_id: uuid.UUID) -> None:
+        self.generation_id, self.process = generation_id, _current()
+
+    def __enter__(self) -> None:
+        process = self.process
         with process.lock:
-            process.working.discard(generation_id)
+            process.working.add(self.generation_id)
+            if not process.renewing:
+                process.renewing = True
+                threading.Thread(target=_renew, args=(process,), name="leases", daemon=True).start()
+
+    def __exit__(self, *error: object) -> None:
+        with self.process.lock:
+            self.process.working.discard(self.generation_id)
+
+
+def working(generation_id: uuid.UUID) -> contextlib.AbstractContextManager[None]:
+    """Renew this generation's lease until the end (`with`); then it expires if it could not be closed, however busy we
+    are."""
+    return _Working(generation_id)
 
 
 def _renew(process: _Process) -> None:

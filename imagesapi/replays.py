@@ -40,14 +40,14 @@ UPDATE imagesapi_generation SET joined_by_retry = %(retry_count)s::smallint WHER
 """
 
 
-def marks(headers: Mapping[str, str], request: ImageRequest, *, is_async: bool) -> Marks:
-    """What this request can be recognised by. Raises InvalidRequest for a key that is none."""
-    key = headers.get("idempotency-key")
+def marks(environ: Mapping[str, str], request: ImageRequest, *, is_async: bool) -> Marks:
+    """What this request can be recognised by; `environ` is WSGI's. Raises InvalidRequest for a key that is none."""
+    key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not KEY.fullmatch(key):
         raise errors.InvalidRequest(
             f"Idempotency-Key must be 1 to {KEY_MAX_CHARS} printable ASCII characters.", param="Idempotency-Key"
         )
-    count = headers.get("x-stainless-retry-count", "")
+    count = environ.get("HTTP_X_STAINLESS_RETRY_COUNT", "")
     counts = count.isascii() and count.isdigit() and len(count) < 4
     if key is None and not counts:
         return Marks(is_async=is_async)

@@ -86,17 +86,19 @@ MIDDLEWARE = [
     "core.middleware.request_id",
     "core.middleware.one_host",
     "django.middleware.security.SecurityMiddleware",
-    "core.pages.static",
-    "corsheaders.middleware.CorsMiddleware",
-    # From here on for pages only.
-    "core.pages.private",
-    "core.pages.sessions",
-    "core.pages.common",
-    "core.pages.csrf",
-    "core.pages.people",
-    "core.pages.messages",
-    "core.pages.frames",
+    "core.middleware.cors",
+    "core.pages.ForPages",
     "allauth.account.middleware.AccountMiddleware",
+]
+PAGE_MIDDLEWARE = [
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "ui.middleware.private_pages",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 API_ROOTS = ("/openai/v1/", "/v1/")
 

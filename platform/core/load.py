@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Iterator
 
 from django.conf import settings
 
@@ -50,19 +49,28 @@ class _Queue:
 _turns = _Queue(_TURNS)
 
 
-@contextlib.contextmanager
-def slot() -> Iterator[None]:
-    """One place in the house. Raises Overloaded with a Retry-After when there is none."""
-    global _in_flight
-    with _lock:
-        if _in_flight >= settings.IN_FLIGHT_LIMIT:
-            raise refusal()
-        _in_flight += 1
-    try:
-        yield
-    finally:
+class _Slot:
+    """A place while it is taken. A class: a generator's way in and out costs a busy house twenty calls a request."""
+
+    def __enter__(self) -> None:
+        global _in_flight
+        with _lock:
+            if _in_flight >= settings.IN_FLIGHT_LIMIT:
+                raise refusal()
+            _in_flight += 1
+
+    def __exit__(self, *error: object) -> None:
+        global _in_flight
         with _lock:
             _in_flight -= 1
+
+
+_slot = _Slot()
+
+
+def slot() -> contextlib.AbstractContextManager[None]:
+    """One place in the house (`with`). Raises Overloaded with a Retry-After when there is none."""
+    return _slot
 
 
 def turn() -> contextlib.AbstractContextManager[None]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import structlog
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
 
 from core import api, errors, ids
 
@@ -57,6 +59,23 @@ def one_host(get_response: GetResponse) -> GetResponse:
             if authority != request.META.get("HTTP_HOST"):
                 raise DisallowedHost("the request line names another host than the Host header")
         return get_response(request)
+
+    return middleware
+
+
+def cors(get_response: GetResponse) -> GetResponse:
+    """django-cors-headers for requests of browsers, which say where they come from. Others have nothing to be told but
+    that the answer may vary, and reading all their headers for that takes its time."""
+    inner = CorsMiddleware(get_response)
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
+            told: HttpResponse = inner(request)
+            return told
+        response = get_response(request)
+        if inner.is_enabled(request):
+            patch_vary_headers(response, ("origin",))
+        return response
 
     return middleware
 

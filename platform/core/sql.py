@@ -94,10 +94,11 @@ def _run_once(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[
     if name not in known:
         _checked(server.prepare(name, text), server)
         known.add(name)
-    result = _checked(server.exec_prepared(name, [_written(parameters[key]) for key in names]), server)
+    values = [_WRITERS.get(type(value), _unknown)(value) for value in map(parameters.__getitem__, names)]
+    result = _checked(server.exec_prepared(name, values), server)
     if result.status != ExecStatus.TUPLES_OK or result.ntuples == 0:
         return None
-    return tuple(_read(result, column) for column in range(result.nfields))
+    return tuple([_read(result, column) for column in range(result.nfields)])
 
 
 def _checked(result: Any, server: Any) -> Any:
@@ -106,23 +107,20 @@ def _checked(result: Any, server: Any) -> Any:
     return result
 
 
-def _written(value: Any) -> bytes | None:
-    match value:
-        case None:
-            return None
-        case str():
-            return value.encode()
-        case bool():
-            return b"t" if value else b"f"
-        case int():
-            return b"%d" % value
-        case bytes():
-            return b"\\x" + value.hex().encode()
-        case dt.datetime():
-            return value.isoformat().encode()
-        case uuid.UUID():
-            return str(value).encode()
+def _unknown(value: Any) -> bytes:
     raise TypeError(f"{type(value).__name__} is not a statement's parameter")
+
+
+# How a value travels, by its type: a statement has some twenty of them.
+_WRITERS: dict[type, Callable[[Any], bytes | None]] = {
+    type(None): lambda _: None,
+    str: str.encode,
+    bool: lambda value: b"t" if value else b"f",
+    int: lambda value: b"%d" % value,
+    bytes: lambda value: b"\\x" + value.hex().encode(),
+    dt.datetime: lambda value: value.isoformat().encode(),
+    uuid.UUID: lambda value: str(value).encode(),
+}
 
 
 def _read(result: Any, column: int) -> Any:
@@ -162,7 +160,8 @@ def end_pool() -> None:
     cast(DatabaseWrapper, connection).close_pool()
 
 
-def give_back() -> None:
-    """Return this thread's connection to the pool, unless a transaction is open on it."""
-    if not connection.in_atomic_block:
-        connection.close()
+def give_back(**_: Any) -> None:
+    """Return this thread's connection to the pool, unless a transaction is open on it. Also a signal's receiver."""
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    if wrapper.connection is not None and not wrapper.in_atomic_block:
+        wrapper.close()
