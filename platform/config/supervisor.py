@@ -73,7 +73,7 @@ def port_is_free(port: int | None = None) -> bool:
         return True
 
 
-# glibc's own, to be set before the start. Fewer arenas: with many threads it otherwise keeps what big bodies needed once.
+# glibc's own, set before the start. Fewer arenas: with many threads it otherwise keeps what big bodies needed once.
 # A body of megabytes comes from memory that an earlier one left: asking the kernel for it each time, page by page, and
 # giving it back took longer than copying it.
 _ALLOCATOR = {
