@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -28,9 +27,7 @@ class _OnlyJson(BaseContentNegotiation):
         return renderers[0], JSONRenderer.media_type
 
 
-@functools.cache
-def _allowed(view: type[ApiView]) -> str:
-    return ", ".join(view().allowed_methods)
+_ALLOWED: dict[type, str] = {}
 
 
 class ApiView(APIView):
@@ -49,7 +46,10 @@ class ApiView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         """REST framework's, put together once for each kind of view."""
-        return {"Allow": _allowed(type(self))}
+        kind = type(self)
+        if kind not in _ALLOWED:
+            _ALLOWED[kind] = ", ".join(self.allowed_methods)
+        return {"Allow": _ALLOWED[kind]}
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """REST framework ties view, request and answer into a ring that only the collector would ever undo: megabytes

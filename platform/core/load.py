@@ -13,8 +13,9 @@ from core import errors
 _RETRY_AFTER_S = 2
 
 # How many requests of a process compute at once. More would only take the interpreter from each other, and from the
-# threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer.
-_TURNS = 6
+# threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer. Two, so
+# that one computes while the other's statement is at the database.
+_TURNS = 2
 
 _lock = threading.Lock()
 _in_flight = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 from corsheaders.middleware import CorsMiddleware
@@ -70,8 +71,7 @@ def cors(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
-            told: HttpResponse = inner(request)
-            return told
+            return cast(HttpResponse, inner(request))
         response = get_response(request)
         if inner.is_enabled(request):
             patch_vary_headers(response, ("origin",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.handlers.exception import convert_exception_to_response
@@ -33,7 +33,7 @@ class ForPages:
                 self._on_exception.append(layer.process_exception)
             if hasattr(layer, "process_template_response"):
                 self._on_template.append(layer.process_template_response)
-            self._through = convert_exception_to_response(layer)
+            self._through = cast(GetResponse, convert_exception_to_response(layer))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self._past(request) if request.is_api else self._through(request)  # type: ignore[attr-defined]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import IntegrityError, connection, transaction
 
@@ -17,7 +19,7 @@ VALUES (%s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
 """
 
 
-def _refused(statement: str, parameters: list[object]) -> None:
+def _refused(statement: str, parameters: list[Any]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         connection.cursor().execute(statement, parameters)
 
