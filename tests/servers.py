@@ -124,7 +124,8 @@ class LiveServer:
         """Until it answers."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(requests.ConnectionError):
+            # Its first answer may take long too, on a machine where everything starts at once.
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                 requests.get(f"{self.url}/v1/balance", timeout=5)
                 return
             if self.processes[0].poll() is not None:
