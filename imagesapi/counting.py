@@ -84,16 +84,21 @@ def reported(
     offer: Offer, lines: Lines, fitted: Fitted, shots: list[Shot], usage: Usage | None, *, made: int
 ) -> Counts:
     """Token counts of what was made: as reported, else estimated; output counts only for delivered pictures."""
-    found = dict(likely(offer, lines, fitted, shots, lenient=True))
     if usage is None:
-        return found
+        return likely(offer, lines, fitted, shots, lenient=True)
     one = money.MICROS_PER_UNIT
-    found["text_input_token"] = (usage.text_input_tokens * one, False)
-    found["image_input_token"] = (usage.image_input_tokens * one, False)
-    found["text_output_token"] = (usage.text_output_tokens * one * len(shots) // made, False)
     if usage.image_output_tokens > 0:
-        found["image_output_token"] = (usage.image_output_tokens * one * len(shots) // made, False)
-    return found
+        pictures = (usage.image_output_tokens * one * len(shots) // made, False)
+    elif "image_output_token" in lines:
+        pictures = likely(offer, lines, fitted, shots, lenient=True)["image_output_token"]
+    else:
+        pictures = (0, False)
+    return {
+        "text_input_token": (usage.text_input_tokens * one, False),
+        "image_input_token": (usage.image_input_tokens * one, False),
+        "image_output_token": pictures,
+        "text_output_token": (usage.text_output_tokens * one * len(shots) // made, False),
+    }
 
 
 def plausible(usage: Usage | None) -> Usage | None:

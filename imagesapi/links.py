@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import Container
-from urllib.parse import urlencode
 
 from django.conf import settings
 
@@ -20,8 +19,8 @@ _QUERY = re.compile(r"expires=(\d{1,12})&signature=([\w-]{43})", re.ASCII)
 def make(image_id: uuid.UUID, *, expires_at_s: int) -> str:
     """An absolute link that works until `expires_at_s` (Unix seconds)."""
     word = ids.public("img", image_id)
-    query = urlencode({"expires": expires_at_s, "signature": crypto.sign(_PURPOSE, f"{word}:{expires_at_s}")})
-    return f"{settings.BASE_URL}/openai/v1/images/{word}/content?{query}"
+    signature = crypto.sign(_PURPOSE, f"{word}:{expires_at_s}")
+    return f"{settings.BASE_URL}/openai/v1/images/{word}/content?expires={expires_at_s}&signature={signature}"
 
 
 def looks_signed(query: Container[str]) -> bool:

@@ -11,7 +11,7 @@ from imagesapi import counting, estimates, tariff
 from imagesapi.counting import Counts
 from imagesapi.estimates import Basis, Estimate, Item
 from imagesapi.tariff import AUTO, PICTURE_METERS, Lines, Shot
-from imagesapi.values import Answer, Fitted, InputImage, Offer, PriceLine
+from imagesapi.values import Answer, Fitted, InputImage, Offer
 
 # Far above any picture or call: a provider's count beyond it is a fault, not evidence.
 MAX_UNITS_MICROS = 1_000_000 * money.MICROS_PER_UNIT
@@ -175,7 +175,7 @@ def _forecast(offer: Offer, lines: Lines, fitted: Fitted, shot: Shot, at: dt.dat
 def _token_items(lines: Lines, counts: Counts, shot: Shot) -> list[Item]:
     found = []
     for meter, (number, estimated) in counts.items():
-        line = tariff.line_for(lines.get(meter, []), shot)
+        line = lines.line_for(meter, shot)
         if line is not None and number:
             found.append(estimates.item(line, number, number, estimated=estimated))
     return found
@@ -183,16 +183,16 @@ def _token_items(lines: Lines, counts: Counts, shot: Shot) -> list[Item]:
 
 def _picture_items(offer: Offer, lines: Lines, shots: list[Shot], *, lenient: bool = False) -> list[Item]:
     return [
-        _picture_item(offer, lines[meter], shot, lenient=lenient)
+        _picture_item(offer, lines, meter, shot, lenient=lenient)
         for meter in ("image", "megapixel")
         if meter in lines
         for shot in shots
     ]
 
 
-def _picture_item(offer: Offer, priced: list[PriceLine], shot: Shot, *, lenient: bool) -> Item:
+def _picture_item(offer: Offer, lines: Lines, meter: str, shot: Shot, *, lenient: bool) -> Item:
     nearest = lenient or offer.pricing.get("size_match") == "nearest_pixels"
-    line = tariff.line_for(priced, shot, nearest=nearest)
+    line = lines.line_for(meter, shot, nearest=nearest)
     if line is None:
         raise tariff.unpriced(offer, shot)
     quantity = billable = money.MICROS_PER_UNIT
@@ -206,9 +206,9 @@ def _picture_item(offer: Offer, priced: list[PriceLine], shot: Shot, *, lenient:
 def _input_items(offer: Offer, lines: Lines, images: Sequence[InputImage], shot: Shot) -> list[Item]:
     """What one call pays for the pictures it is given, beyond those that the price of a result includes."""
     extra = images[offer.pricing.get("input_images_included", 0) :]
-    found = []
-    for meter in tariff.INPUT_METERS:
-        line = tariff.line_for(lines.get(meter, []), shot)
+    found: list[Item] = []
+    for meter in tariff.INPUT_METERS if extra else ():
+        line = lines.line_for(meter, shot)
         if line is None:
             continue
         for image in extra:
@@ -239,9 +239,11 @@ def _by_billable_units(
 ) -> list[list[Item]]:
     """The provider's own count of billable units in place of ours, where the offer says which meter it counts."""
     units, unit = answer.billable_units_micros, offer.pricing.get("billable_unit")
+    if units is None or not 0 < units <= MAX_UNITS_MICROS:
+        return parts
     merged = estimates.merged(item for part in parts for item in part)
     counted = [item for item in merged if item.meter == unit]
-    if units is None or not 0 < units <= MAX_UNITS_MICROS or len(counted) != 1:
+    if len(counted) != 1:
         return parts
     told = replace(counted[0], billable_quantity_micros=units * delivered // made, estimated=False)
     return [[told if item is counted[0] else item for item in merged]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from core import money
@@ -12,6 +13,8 @@ from imagesapi.routing import Candidate
 from imagesapi.values import Answer, Fitted, ImageRequest, Offer, Usage
 
 VERSION = 1
+_PARAMETERS = ("n", "size", "quality", "background", "output_format", "output_compression", "moderation", "style")
+_parameters = attrgetter(*_PARAMETERS)
 _NAMES = {
     "image": "image",
     "megapixel": "megapixels",
@@ -29,6 +32,7 @@ def compose(
 ) -> dict[str, Any]:
     """The receipt of a completed request. It holds no prompt: it outlives a purge of the payloads."""
     offer = candidate.offer
+    items = [_item(item) for item in cost.items]
     receipt = {
         "version": VERSION,
         "model": offer.model,
@@ -37,9 +41,12 @@ def compose(
         "executed_model": candidate.executed_model,
         "simulated": offer.simulated,
         "asked": _asked(request),
-        "sent": _sent(candidate.fitted),
+        "sent": _present(candidate.fitted),
         "effective": dict(answer.effective),
-        **_priced(cost),
+        "items": items,
+        "rounding": _rounding(cost),
+        "total": money.decimal(cost.total_nanos),
+        "priced_at": cost.at.isoformat(),
         "currency": "USD",
         "charged": money.decimal(charged_nanos),
         "held_for_this_offer": money.decimal(candidate.worst_case.total_nanos),
@@ -54,7 +61,7 @@ def compose(
         }
     if cost.total_nanos > charged_nanos:
         receipt["absorbed"] = money.decimal(cost.total_nanos - charged_nanos)
-    receipt["explanation"] = _explanation(cost, offer, charged_nanos)
+    receipt["explanation"] = _explanation(cost, items, offer, charged_nanos)
     return receipt
 
 
@@ -71,15 +78,6 @@ def components(estimate: Estimate) -> list[dict[str, Any]]:
         }
         for item in estimate.items
     ]
-
-
-def _priced(cost: Estimate) -> dict[str, Any]:
-    return {
-        "items": [_item(item) for item in cost.items],
-        "rounding": _rounding(cost),
-        "total": money.decimal(cost.total_nanos),
-        "priced_at": cost.at.isoformat(),
-    }
 
 
 def _item(item: Item) -> dict[str, Any]:
@@ -122,12 +120,12 @@ def _rounding(cost: Estimate) -> list[dict[str, str]]:
     return steps
 
 
-def _explanation(cost: Estimate, offer: Offer, charged_nanos: int) -> str:
+def _explanation(cost: Estimate, items: list[dict[str, Any]], offer: Offer, charged_nanos: int) -> str:
     """The sum in one line, for people."""
     parts = [
-        f"{_quantity(item.billable_quantity_micros)} {_item(item)['label']}"
-        f" × ${money.decimal_picos(item.unit_price_picos)}{' (estimated)' if item.estimated else ''}"
-        for item in cost.items
+        f"{item['billable_quantity']} {item['label']} × ${item['unit_price']}"
+        f"{' (estimated)' if item['estimated'] else ''}"
+        for item in items
     ]
     text = f"{' + '.join(parts) or 'nothing billed'} = ${money.decimal_attos(cost.rounding.exact_attos)}"
     if cost.list_price is not None:
@@ -142,23 +140,11 @@ def _explanation(cost: Estimate, offer: Offer, charged_nanos: int) -> str:
 
 
 def _asked(request: ImageRequest) -> dict[str, Any]:
-    names = (
-        "model",
-        "n",
-        "size",
-        "quality",
-        "background",
-        "output_format",
-        "output_compression",
-        "moderation",
-        "style",
-    )
-    return {name: value for name in names if (value := getattr(request, name)) is not None}
+    return {"model": request.model, **_present(request)}
 
 
-def _sent(fitted: Fitted) -> dict[str, Any]:
-    names = ("n", "size", "quality", "background", "output_format", "output_compression", "moderation", "style")
-    return {name: value for name in names if (value := getattr(fitted, name)) is not None}
+def _present(of: ImageRequest | Fitted) -> dict[str, Any]:
+    return {name: value for name, value in zip(_PARAMETERS, _parameters(of), strict=True) if value is not None}
 
 
 def _evidence(answer: Answer) -> dict[str, Any]:
@@ -175,13 +161,16 @@ def _evidence(answer: Answer) -> dict[str, Any]:
 def _storable(value: Any) -> Any:
     """The same without what a provider may send and PostgreSQL's JSON cannot hold or give back: NUL characters, and
     numbers beyond 64 bits, which stay as text."""
-    if isinstance(value, int | float) and abs(value) >= NUMBER_END:
-        return str(value)
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, Mapping):
-        return {_storable(name): _storable(entry) for name, entry in value.items()}
-    return [_storable(entry) for entry in value] if isinstance(value, list | tuple) else value
+    match value:
+        case str():
+            return value.replace("\0", "")
+        case int() | float():
+            return str(value) if abs(value) >= NUMBER_END else value
+        case Mapping():
+            return {_storable(name): _storable(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_storable(entry) for entry in value]
+    return value
 
 
 def _usage(usage: Usage) -> Mapping[str, Any]:

@@ -251,7 +251,6 @@ def _candidate(abandoned: Abandoned, offer: Offer, fitted: Fitted) -> Candidate:
         fitted=fitted,
         body=providers.load(offer.adapter).build(fitted, offer),
         worst_case=pricing.worst_case(offer, fitted, abandoned.sent_at),
-        expected=pricing.expected(offer, fitted, abandoned.sent_at),
     )
 
 

@@ -30,7 +30,6 @@ class Candidate:
     fitted: Fitted
     body: Mapping[str, Any]
     worst_case: pricing.Estimate
-    expected: pricing.Estimate
     own_key: bool = False  # reached with a key of the organization: nothing is charged here
 
     @property
@@ -38,6 +37,11 @@ class Candidate:
         """`provider/wire id`, as the answer names it: many providers have another id for edits."""
         wire_id = self.offer.edit_wire_id if self.fitted.operation == "edit" else ""
         return f"{self.offer.provider}/{wire_id or self.offer.wire_id}"
+
+    @property
+    def expected(self) -> pricing.Estimate:
+        """What it should cost, worked out only where somebody wants to know."""
+        return pricing.expected(self.offer, self.fitted, self.worst_case.at)
 
     @property
     def hold_nanos(self) -> int:
@@ -222,14 +226,16 @@ def _candidate(
     fitted = fitting.fit(request, offer)
     if told:
         fitted = dataclasses.replace(fitted, adjustments=(*told, *fitted.adjustments))
-    return Candidate(
+    found = Candidate(
         offer=offer,
         fitted=fitted,
         body=providers.load(offer.adapter).build(fitted, offer),
         worst_case=pricing.worst_case(offer, fitted, at),
-        expected=pricing.expected(offer, fitted, at),
         own_key=own_key,
     )
+    if pricing.AUTO in (fitted.size, fitted.quality or pricing.AUTO):
+        _ = found.expected  # an offer that has no price for what "auto" is taken for is refused here
+    return found
 
 
 def _unchanged_only(able: list[Candidate]) -> list[Candidate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core import errors
@@ -13,7 +13,10 @@ AUTO = "auto"
 PICTURE_METERS = ("image", "megapixel", "image_output_token")
 INPUT_METERS = ("input_image", "input_megapixel")
 
-Lines = Mapping[str, list[PriceLine]]
+# Of each kind: what is kept of offers and of their shots, far more than a catalogue has.
+_OFFERS_KEPT = 2_000
+_SHOTS_KEPT = 1_000
+_FOREVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +50,65 @@ def current(offer: Offer, at: dt.datetime, basis: str, *, operation: str) -> Ite
     return found.values()
 
 
+class Lines:
+    """The billed prices of one offer for one operation, by meter, from one change of a price to the next."""
+
+    __slots__ = ("_by_meter", "_lines", "_prices", "_since", "_until")
+
+    def __init__(self, offer: Offer, at: dt.datetime, *, operation: str) -> None:
+        self._prices = offer.prices
+        changes = [line.valid_from for line in offer.prices]
+        self._since = max((change for change in changes if change <= at), default=at)
+        self._until = min((change for change in changes if change > at), default=_FOREVER)
+        self._by_meter: dict[str, list[PriceLine]] = {}
+        for line in current(offer, at, "billed", operation=operation):
+            self._by_meter.setdefault(line.meter, []).append(line)
+        self._lines: dict[tuple[str, Shot, bool], PriceLine | None] = {}
+
+    def hold(self, offer: Offer, at: dt.datetime) -> bool:
+        """Whether they are this offer's, at this moment."""
+        return self._prices is offer.prices and self._since <= at < self._until
+
+    def __contains__(self, meter: str) -> bool:
+        return meter in self._by_meter
+
+    def __getitem__(self, meter: str) -> list[PriceLine]:
+        return self._by_meter[meter]
+
+    def line_for(self, meter: str, shot: Shot, *, nearest: bool = False) -> PriceLine | None:
+        """The price of a picture, or of a token for it, by this meter; None where nothing fits."""
+        priced = self._by_meter.get(meter)
+        if priced is None:
+            return None
+        key = (meter, shot, nearest)
+        try:
+            return self._lines[key]
+        except KeyError:
+            found = _line_for(priced, shot, nearest=nearest)
+        if len(self._lines) >= _SHOTS_KEPT:
+            self._lines.clear()
+        self._lines[key] = found
+        return found
+
+
+# By the offer's number and the operation. An offer read anew, or given other prices, has another tuple of them.
+_kept: dict[tuple[int, str], Lines] = {}
+
+
 def lines(offer: Offer, at: dt.datetime, *, operation: str) -> Lines:
     """The billed prices by meter. Raises Unpriced when none of them is for a picture."""
-    found: dict[str, list[PriceLine]] = {}
-    for line in current(offer, at, "billed", operation=operation):
-        found.setdefault(line.meter, []).append(line)
+    key = (offer.id, operation)
+    found = _kept.get(key)
+    if found is None or not found.hold(offer, at):
+        if len(_kept) >= _OFFERS_KEPT:
+            _kept.clear()
+        found = _kept[key] = Lines(offer, at, operation=operation)
     if not any(meter in found for meter in PICTURE_METERS):
         raise errors.Unpriced(f"{offer.provider} has no price for {offer.model}, so it is refused.", param="model")
     return found
 
 
-def line_for(priced: list[PriceLine], shot: Shot, *, nearest: bool = False) -> PriceLine | None:
+def _line_for(priced: list[PriceLine], shot: Shot, *, nearest: bool) -> PriceLine | None:
     """The price with the most conditions that all hold; with `nearest` a size that is not listed takes that of the
     nearest pixel count."""
     matching = [line for line in priced if _holds(line, shot)]

@@ -84,9 +84,8 @@ def picos(text: str) -> int:
 
 def _decimal(value: int, places: int) -> str:
     sign = "-" if value < 0 else ""
-    whole, fraction = divmod(abs(value), 10**places)
-    digits = f"{fraction:0{places}d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{digits}"
+    digits = str(abs(value)).zfill(places + 1)
+    return f"{sign}{digits[:-places]}.{digits[-places:].rstrip('0').ljust(2, '0')}"
 
 
 def decimal(amount_nanos: int) -> str:

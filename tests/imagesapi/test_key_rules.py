@@ -39,7 +39,6 @@ def candidate(name: str, **fitted: object) -> Candidate:
         fitted=offers.fitted(**fitted),
         body={},
         worst_case=nothing,
-        expected=nothing,
     )
 
 

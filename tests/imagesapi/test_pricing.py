@@ -298,6 +298,28 @@ def test_it_uses_the_price_valid_when_the_call_was_sent() -> None:
         pricing.expected(offer, fitted(quality=None), dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
 
 
+def test_it_remembers_prices_no_longer_than_they_hold() -> None:
+    """Moments in any order, before, at and after each change, and another offer under the same number."""
+    base = catalogue()["fal/flux.1-dev"]
+    hour = dt.timedelta(hours=1)
+    lines = tuple(
+        dataclasses.replace(base.prices[0], id=number, unit_price_picos=number * 10**9, valid_from=NOON + number * hour)
+        for number in (3, 1, 2)
+    )
+    offer = dataclasses.replace(base, prices=lines)
+    second = dt.timedelta(seconds=1)
+
+    def charged(of: Offer, moment: dt.datetime) -> int:
+        return pricing.actual(of, fitted(quality=None), answer(1), moment, [(1024, 1024)]).total_nanos
+
+    for number in (1, 3, 2, 1, 2, 3):
+        starts = NOON + number * hour
+        assert charged(offer, starts) == charged(offer, starts + hour - second) == number * 10**6
+        assert charged(base, starts) == 25_000_000
+    with pytest.raises(errors.Unpriced):
+        charged(offer, NOON + hour - second)
+
+
 def test_it_shows_the_list_price_of_the_cheapest_picture() -> None:
     starting = {name: pricing.starting_nanos(offer, NOON) for name, offer in catalogue().items()}
     assert starting["openai/gpt-image-1"] == starting["fal/gpt-image-1"] == 11_000_000

@@ -234,7 +234,7 @@ def test_it_charges_the_told_cost_and_shows_the_list_price_beside_it() -> None:
     assert found.list_price is not None
     assert found.list_price.total_nanos == 20_000_000
     offer = catalogue()["xai/grok-imagine-image"]
-    candidate = Candidate(offer, fitted(quality=None), {}, found, found)
+    candidate = Candidate(offer, fitted(quality=None), {}, found)
     request = ImageRequest(operation="generation", model=offer.model, prompt="a red fox")
     receipt = receipts.compose(request, candidate, answer(1), found, charged_nanos=found.total_nanos)
     assert [(item["label"], item["amount"], item["price_line"]) for item in receipt["items"]] == [

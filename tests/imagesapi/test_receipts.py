@@ -23,7 +23,6 @@ def receipt(name: str, answer: Answer, *, charged_nanos: int | None = None, sent
         fitted=sent,
         body={},
         worst_case=pricing.worst_case(offer, sent, NOON),
-        expected=pricing.expected(offer, sent, NOON),
     )
     cost = pricing.actual(offer, sent, answer, NOON, [(1024, 1024)])
     charged_nanos = cost.total_nanos if charged_nanos is None else charged_nanos

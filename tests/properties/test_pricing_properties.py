@@ -192,8 +192,7 @@ def test_it_sums_parts_to_the_total_and_rounds_once(case: Case) -> None:
 @relaxed
 @given(case=cases())
 def test_it_writes_a_receipt_that_adds_up(case: Case) -> None:
-    worst, expected = (price(case.offer, case.fitted, NOON) for price in (pricing.worst_case, pricing.expected))
-    candidate = Candidate(case.offer, case.fitted, {}, worst, expected)
+    candidate = Candidate(case.offer, case.fitted, {}, pricing.worst_case(case.offer, case.fitted, NOON))
     request = ImageRequest(operation=case.fitted.operation, model=case.offer.model, prompt=case.fitted.prompt)
     answer = case.answer()
     cost = case.actual(answer)
