@@ -65,8 +65,8 @@ FROM ({_NTH}) nth WHERE n %% 20 < 2
 """  # noqa: S608 - constants
 _IMAGES = f"""
 INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
-    size_bytes, sha256, created_at)
-SELECT gen_random_uuid(), organization_id, id, 0, id::text, 'image/png', 1024, 1024, 1500000, '', at
+    size_bytes, created_at)
+SELECT gen_random_uuid(), organization_id, id, 0, id::text, 'image/png', 1024, 1024, 1500000, at
 FROM ({_NTH}) nth WHERE n %% 20 < 2
 """  # noqa: S608 - constants
 _TRANSFERS = f"""

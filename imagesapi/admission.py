@@ -89,11 +89,11 @@ WITH generation AS (
     WHERE generation_id = %(id)s AND number = %(number)s::smallint AND imagesapi_attempt.status = 'sent'
 ), image AS (
     INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
-        size_bytes, sha256, revised_prompt)
+        size_bytes, revised_prompt)
     SELECT i.id, generation.organization_id, generation.id, i.position, i.path, i.content_type, i.width_px, i.height_px,
-        i.size_bytes, decode(i.sha256, 'hex'), i.revised_prompt
+        i.size_bytes, i.revised_prompt
     FROM generation, jsonb_to_recordset(%(images)s::jsonb) AS i(id uuid, position smallint, path text,
-        content_type text, width_px int, height_px int, size_bytes int, sha256 text, revised_prompt text)
+        content_type text, width_px int, height_px int, size_bytes int, revised_prompt text)
 )
 SELECT settled.charged_nanos, settled.absorbed_nanos FROM generation, LATERAL {ledger.SETTLE} AS settled
 """  # noqa: S608 - constants, see billing.ledger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ class Kept:
     id: uuid.UUID = field(default_factory=ids.new)
     path: str = ""
     size_bytes: int = 0
-    sha256: str = ""
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -57,7 +55,6 @@ class Kept:
             "width_px": self.facts.width_px,
             "height_px": self.facts.height_px,
             "size_bytes": self.size_bytes,
-            "sha256": self.sha256,
             "revised_prompt": self.revised_prompt,
         }
 
@@ -83,12 +80,6 @@ def _examine(picture: Picture, position: int, fitted: Fitted, request: ImageRequ
         data = pictures.convert(data, to=fitted.convert_to, compression=request.output_compression)
         facts, text = imaging.identify(data), None
     return Kept(position=position, data=data, facts=facts, b64=text, revised_prompt=picture.revised_prompt or "")
-
-
-def describe(image: Kept) -> None:
-    """Length and digest, before the bytes are let go."""
-    image.size_bytes = len(image.data)
-    image.sha256 = hashlib.sha256(image.data).hexdigest()
 
 
 def shortened(body: Mapping[str, Any]) -> dict[str, Any]:

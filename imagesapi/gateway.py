@@ -340,7 +340,7 @@ def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
     """Bytes first, then what they come to: whoever finds the result finds its images. Raises store.StoreError."""
     try:
         for image in images:
-            delivery.describe(image)
+            image.size_bytes = len(image.data)
             image.path = store.save(image.id, image.data, extension=image.extension)
             settlement.images.append(image.as_row())
             if image.b64 is not None:

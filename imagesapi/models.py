@@ -330,7 +330,6 @@ class Image(models.Model):
     width_px = models.IntegerField()
     height_px = models.IntegerField()
     size_bytes = models.IntegerField()
-    sha256 = models.BinaryField(max_length=32)
     revised_prompt = models.TextField(default="", db_default="")
     created_at = models.DateTimeField(db_default=Now())
     # Gone for everybody from this moment; the file goes right after, or with the next sweep, and then `path` is blank.

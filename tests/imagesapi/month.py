@@ -117,8 +117,8 @@ FROM calls c
 """
 _IMAGES = """
 INSERT INTO imagesapi_image (id, organization_id, generation_id, position, path, content_type, width_px, height_px,
-    size_bytes, sha256)
-SELECT gen_random_uuid(), c.organization, c.id, 0, c.id::text, 'image/png', 1024, 1024, 1, '' FROM calls c
+    size_bytes)
+SELECT gen_random_uuid(), c.organization, c.id, 0, c.id::text, 'image/png', 1024, 1024, 1 FROM calls c
 WHERE c.status = 'succeeded'
 """
 _HOLD = "SELECT count((ledger_hold(id, organization, NULL, NULL, hold, false)).verdict) FROM calls"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import os
 import uuid
 from typing import Any
@@ -64,7 +63,6 @@ def image(row: Generation, *, position: int = 0, data: bytes | None = None, **fa
         width_px=16,
         height_px=16,
         size_bytes=len(data or b""),
-        sha256=hashlib.sha256(data or b"").digest(),
         **facts,
     )
 
