@@ -97,10 +97,11 @@ class Variations(_Create):
 
 
 def _context(request: Request, *, size_bytes: int) -> inputs.Context:
+    environ = request._request.META
     return inputs.Context(
         default_model=settings.DEFAULT_MODEL,
-        dry_run=query.flag(request.query_params, "dryRun"),
-        max_cost_header=request.META.get("HTTP_X_MAX_COST"),
+        dry_run=bool(environ.get("QUERY_STRING")) and query.flag(request.query_params, "dryRun"),
+        max_cost_header=environ.get("HTTP_X_MAX_COST"),
         size_bytes=size_bytes,
     )
 

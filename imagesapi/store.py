@@ -17,30 +17,33 @@ class StoreError(OSError):
     """The bytes could not be kept: nothing may be charged for them."""
 
 
-def save(image_id: uuid.UUID, data: bytes, *, extension: str) -> str:
+def save(image_id: uuid.UUID, data: bytes | memoryview, *, extension: str) -> str:
     """Keep one image, safe from a power cut; returns its path in the store. Raises StoreError.
 
     Written in place: nothing refers to a path before its file is whole, and no path is used twice.
     """
     # The last characters are random in a version 7 id, so folders fill evenly.
-    name = f"{image_id.hex[-2:]}/{image_id.hex}.{extension}"
-    path = settings.STORE_DIR / name
+    word = image_id.hex
+    name = f"{word[-2:]}/{word}.{extension}"
+    path = f"{settings.STORE_DIR}/{name}"
     try:
         try:
             descriptor = os.open(path, _NEW, 0o640)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             descriptor = os.open(path, _NEW, 0o640)
-        with open(descriptor, "wb", buffering=0) as handle:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[handle.write(rest) :]
+        try:
+            rest = data
+            while (written := os.write(descriptor, rest)) < len(rest):
+                rest = memoryview(rest)[written:]
             if settings.STORE_FSYNC:
                 os.fsync(descriptor)
                 _let_go(descriptor, len(data))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
         raise StoreError(f"{type(error).__name__}: {error.strerror}") from error
     return name
 

@@ -85,7 +85,7 @@ MIDDLEWARE = [
     "core.middleware.api_errors",
     "core.middleware.request_id",
     "core.middleware.one_host",
-    "django.middleware.security.SecurityMiddleware",
+    "core.middleware.security",
     "core.middleware.cors",
     "core.pages.ForPages",
     "allauth.account.middleware.AccountMiddleware",

@@ -3,8 +3,8 @@
 from django.urls import include, path
 
 urlpatterns = [
-    path("accounts/", include("allauth.urls")),
     path("", include("imagesapi.urls")),
+    path("accounts/", include("allauth.urls")),
     path("", include("imagesapi.reports.urls")),
     path("", include("billing.urls")),
     path("", include("billing.page_urls")),

@@ -9,6 +9,7 @@ class CoreConfig(AppConfig):
     name = "core"
 
     def ready(self) -> None:
+        from django.core.cache import close_caches
         from django.db import close_old_connections, reset_queries
 
         from core import sql
@@ -18,5 +19,6 @@ class CoreConfig(AppConfig):
         request_started.disconnect(close_old_connections)
         request_finished.disconnect(close_old_connections)
         request_finished.connect(sql.give_back, dispatch_uid="core.sql.give_back")
+        request_finished.disconnect(close_caches)  # the cache is a table of the same database
         if not settings.DEBUG:  # what is not recorded need not be forgotten
             request_started.disconnect(reset_queries)

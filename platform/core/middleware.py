@@ -10,6 +10,7 @@ from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
+from django.middleware.security import SecurityMiddleware
 from django.utils.cache import patch_vary_headers
 
 from core import api, errors, ids
@@ -48,6 +49,25 @@ def request_id(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def security(get_response: GetResponse) -> GetResponse:
+    """Django's SecurityMiddleware; what it would tell every caller of the API is asked once, not for each answer."""
+    inner = SecurityMiddleware(get_response)
+    told: dict[bool, list[tuple[str, str]]] = {}
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if inner.redirect or not request.is_api:  # type: ignore[attr-defined]
+            return cast(HttpResponse, inner(request))
+        response = get_response(request)
+        is_secure = request.is_secure()
+        if is_secure not in told:
+            told[is_secure] = list(inner.process_response(request, HttpResponse(content_type="")).items())
+        for name, value in told[is_secure]:
+            response.headers.setdefault(name, value)
+        return response
+
+    return middleware
+
+
 def one_host(get_response: GetResponse) -> GetResponse:
     """Refuse a host that is not ours, and a request line that names another one than the Host header does: two readers
     would see two requests."""
@@ -74,7 +94,10 @@ def cors(get_response: GetResponse) -> GetResponse:
             return cast(HttpResponse, inner(request))
         response = get_response(request)
         if inner.is_enabled(request):
-            patch_vary_headers(response, ("origin",))
+            if "Vary" in response.headers:
+                patch_vary_headers(response, ("origin",))
+            else:
+                response.headers["Vary"] = "origin"
         return response
 
     return middleware
