@@ -77,7 +77,7 @@ def test_it_needs_few_connections_for_many_calls_in_a_row(fake: ProviderFake) ->
 def test_it_does_not_use_a_connection_the_peer_may_be_about_to_close(
     fake: ProviderFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_LONGEST_REST_S", 0.1)
+    monkeypatch.setattr("core._lines._LONGEST_REST_S", 0.1)
     ask(fake)
     time.sleep(0.15)
     ask(fake)
