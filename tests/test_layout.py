@@ -118,14 +118,18 @@ def test_it_is_under_the_apache_license() -> None:
     assert len(text) > 10_000
 
 
-def test_it_opens_connections_only_in_core_http() -> None:
+def test_it_opens_connections_only_under_core_http() -> None:
     """The database has its own, and three files ask the machine about its own name and port."""
     clients = (
         *("requests", "urllib3", "httpx", "aiohttp", "socket", "ssl", "http.client", "urllib.request", "ftplib"),
         *("smtplib", "stripe", "boto3"),
     )
     allowed = {
-        "platform/core/http.py": {"requests", "urllib3", "socket"},
+        "platform/core/_lines.py": {"requests", "socket", "ssl"},  # of requests the certificates that it trusts
+        "platform/core/_replies.py": {"socket", "ssl"},  # reads from those
+        "platform/core/_deadlines.py": {"socket"},  # shuts them down
+        "platform/core/_pinned.py": {"requests", "urllib3", "socket"},
+        "platform/core/_targets.py": {"requests", "urllib3"},  # reads URLs
         "platform/core/outside.py": {"socket"},  # getaddrinfo
         "billing/stripe_gateway.py": {"stripe"},  # Stripe's own package, which brings its own transport
         "platform/config/settings.py": {"socket"},  # gethostname
@@ -136,6 +140,8 @@ def test_it_opens_connections_only_in_core_http() -> None:
         for line, name in sources.imports(module):
             used = [client for client in clients if name == client or name.startswith(f"{client}.")]
             assert set(used) <= allowed.get(module.path, set()), f"{module.path}:{line} imports {name}"
+            if module.path != "platform/core/http.py" and not module.path.startswith("platform/core/_"):
+                assert not name.startswith("core._"), f"{module.path}:{line} goes around core.http with {name}"
 
 
 def test_it_runs_other_programs_only_where_that_is_the_job() -> None:

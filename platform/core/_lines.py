@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
+import contextlib
 import functools
 import os
+import select
 import socket
 import ssl
 import threading
 import time
 
-import requests.certs
+from requests import adapters
 
 from core._targets import Place
 
@@ -20,14 +23,14 @@ _MOST_LINES = 2_000
 _MOST_PLACES = 32
 _SHORTEST_REST_S = 0.05
 _LONGEST_REST_S = 30.0
-_LOOK_ONLY = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """One a process: the names and certificates that `requests` trusts, nothing older than TLS 1.2."""
-    context = ssl.create_default_context(cafile=requests.certs.where())
+    context = ssl.create_default_context(cafile=adapters.DEFAULT_CA_BUNDLE_PATH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -104,22 +107,19 @@ class Shelf:
             one.close()
 
     def abandon(self) -> None:
-        """Close this process's copies of what another one goes on to use. Takes no lock: its holder may be gone."""
+        """Close what is kept, and whatever is put here later. After a fork, so without the lock: its holder is gone."""
         self._abandoned = True
-        for kept in self._kept.values():
-            for _, sock in kept:
-                sock.close()
+        for kept in list(self._kept.values()):
+            with contextlib.suppress(IndexError):
+                while True:
+                    kept.popleft()[1].close()
 
 
 def _is_silent(sock: socket.socket) -> bool:
-    """Neither closed by the peer nor with anything to read; on a TLS socket too, below the encryption."""
-    try:
-        socket.socket.recv(sock, 1, _LOOK_ONLY)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    """Neither closed by the peer nor with anything to read; of a TLS socket too, below the encryption."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)
 
 
 _shelf = Shelf()
@@ -136,4 +136,9 @@ def _begin_anew() -> None:
     inherited.abandon()
 
 
+def _close_all() -> None:
+    _shelf.abandon()
+
+
 os.register_at_fork(after_in_child=_begin_anew)
+atexit.register(_close_all)

@@ -48,7 +48,11 @@ class _Watched:
         progress: _Progress = _current.progress
         wait_s = max(min(CONNECT_TIMEOUT_S, progress.deadline - time.monotonic()), 0.001)
         sock = socket.create_connection((progress.address, self.port), wait_s)  # type: ignore[attr-defined]
-        progress.watch(sock)
+        try:
+            progress.watch(sock)
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def send(self, data: Any) -> None:
@@ -95,11 +99,13 @@ def call(
     body: bytes | None,
 ) -> Reply:
     """As core.http.call, to an IP address, whatever the name in the URL resolves to."""
+    if deadline <= time.monotonic():
+        raise NotSent("no time left")
     progress = _current.progress = _Progress(deadline, address)
     # One that keeps nothing: the next call may be to the same name at another address.
     adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
     try:
-        return _exchange(adapter, method, url, progress, max_bytes, headers, body)
+        return _exchange(adapter, method, url, progress, max_bytes=max_bytes, headers=headers, body=body)
     except CallError:
         raise
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -115,12 +121,13 @@ def _exchange(
     method: str,
     url: str,
     progress: _Progress,
+    *,
     max_bytes: int,
     headers: Mapping[str, str],
     body: bytes | None,
 ) -> Reply:
     # Past the session's own layer (environment, cookies, redirects, hooks), none of which is wanted here.
-    prepared = _targets.prepare(method, url)
+    prepared = _targets.parse(method, url)
     for name, value in headers.items():
         _targets.line(name, value)
     prepared.headers.update(headers)

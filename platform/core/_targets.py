@@ -58,7 +58,7 @@ def line(name: str, value: str) -> str:
     return written
 
 
-def prepare(method: str, url: str) -> requests.PreparedRequest:
+def parse(method: str, url: str) -> requests.PreparedRequest:
     """`requests` reads the URL (names beyond ASCII, escapes, a user's name and password). Raises ValueError."""
     prepared = requests.PreparedRequest()
     try:
@@ -71,7 +71,7 @@ def prepare(method: str, url: str) -> requests.PreparedRequest:
 @functools.lru_cache(maxsize=256)
 def find(method: str, url: str) -> Target:
     """Reading an address carefully takes its time, so the last ones are remembered. Raises ValueError."""
-    prepared = prepare(method, url)
+    prepared = parse(method, url)
     parts = urllib.parse.urlsplit(prepared.url or "")
     method, host, path = prepared.method or "", parts.hostname or "", prepared.path_url
     if path.startswith("//"):  # would be read as a host

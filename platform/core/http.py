@@ -103,7 +103,6 @@ def call(
     With an IP `address` the connection goes there, whatever the name in the URL resolves to, and is not used again.
     Raises NotSent, Broken, Late or TooLarge.
     """
-    exchange = _Exchange(deadline)
     if address is not None:
         return _pinned.call(
             method,
@@ -114,6 +113,7 @@ def call(
             headers=headers or _NO_HEADERS,
             body=body,
         )
+    exchange = _Exchange(deadline)
     try:
         incoming = exchange.send(method, url, headers or _NO_HEADERS, body or b"")
         content = incoming.read(max_bytes)
