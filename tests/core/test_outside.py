@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -14,15 +13,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pytest_django.fixtures import Settings
 from pytest_socket import SocketConnectBlockedError
 
 from core import http, outside
-from tests.sites import Site, drip, reply
+from tests.sites import Site, certificate, drip, reply
 
 PUBLIC = "93.184.216.34"
 PUBLIC_V6 = "2606:2800:220:1:248:1893:25c8:1946"
@@ -464,34 +459,10 @@ def test_it_says_not_sent_for_a_name_that_is_not_found_and_for_a_closed_port(sit
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
-def _certificate(folder: Path, name: str) -> Path:
-    """A certificate for one name, which vouches for itself, with its key in the same file."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = folder / f"{name}.pem"
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
-    return path
-
-
 def test_it_proves_the_name_it_was_given_at_the_address_it_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, names: Names
 ) -> None:
-    path = _certificate(tmp_path, "files.example")
+    path = certificate(tmp_path, "files.example")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     asked_for: list[str | None] = []
