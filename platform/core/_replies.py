@@ -95,7 +95,7 @@ class Incoming:
     def _feed(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise ValueError("the reply is not HTTP") from error
 
     def _read_head(self, data: bytes | bytearray) -> bytes:

@@ -255,13 +255,13 @@ def test_it_follows_no_redirect(fake: ProviderFake) -> None:
         assert stranger.requests == []
 
 
-def test_it_carries_two_hundred_calls_at_once(fake: ProviderFake) -> None:
-    fake.behave(misbehaviour.delayed(0.5))
+def test_it_carries_two_hundred_calls_at_once(fresh: ProviderFake) -> None:
+    fresh.behave(misbehaviour.delayed(0.5))
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(ask(fake, within_s=15).status)) for _ in range(200)]
+    threads = [threading.Thread(target=lambda: found.append(ask(fresh, within_s=15).status)) for _ in range(200)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert found == [200] * 200
-    assert fake.billed == 200
+    assert fresh.billed == 200

@@ -126,7 +126,7 @@ BODIES = [b"hello", b"hello", b"", b"hello", b"hello", b"hellohello", b"\r\n\r\n
 
 
 @both_ways
-@pytest.mark.parametrize(("sent", "body"), zip(CHUNKINGS.values(), BODIES, strict=True), ids=CHUNKINGS)
+@pytest.mark.parametrize(("sent", "body"), [*zip(CHUNKINGS.values(), BODIES, strict=True)], ids=CHUNKINGS)
 def test_it_reads_chunks_and_keeps_the_connection(ask: Ask, sent: bytes, body: bytes) -> None:
     with Peer(head(CHUNKED) + sent) as peer:
         reply = ask(peer)

@@ -80,7 +80,7 @@ def test_it_sends_nothing_to_whom_nobody_vouches_for(tmp_path: Path) -> None:
 def test_it_sends_nothing_over_what_is_older_than_tls_1_2(trusted: Path) -> None:
     context = server(trusted)
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with Site(tls=context) as site:
         with pytest.raises(http.NotSent):
