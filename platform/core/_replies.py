@@ -55,9 +55,7 @@ class Incoming:
         self._tail = b""
         self._declared_bytes: int | None = None
         data = self._receive(_FIRST_BYTES)
-        self._parser = httptools.HttpResponseParser(self)
-        # A length beside chunks is let through here and judged in _judge.
-        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        self._parser = _parser_for(self)
         self._rest = self._read_head(data)
         self._judge(bodyless=bodyless)
 
@@ -106,8 +104,11 @@ class Incoming:
                 raise ValueError("the reply's head is too long")
             self._feed(memoryview(data)[fed:])
             fed = len(data)
+            piece = self._sock.recv(_FIRST_BYTES)
+            if not piece:
+                return self._read_cut_off_head(data)
             data = bytearray(data) if isinstance(data, bytes) else data
-            data += self._receive(_FIRST_BYTES)
+            data += piece
         end = found + len(_HEAD_END)
         self._feed(data[fed:end])
         if end > _MOST_HEAD_BYTES or self._headers_found > _MOST_HEADERS:
@@ -116,6 +117,18 @@ class Incoming:
             raise ValueError("the reply is not HTTP")
         self.reusable = data.startswith(b"HTTP/1.1 ")
         return bytes(data[end:])
+
+    def _read_cut_off_head(self, data: bytes | bytearray) -> bytes:
+        """A peer that hung up in its head has told its status: callers get that, and the lines that are complete."""
+        end = data.rfind(b"\r\n")
+        if end < 0:
+            raise OSError("the reply ended early")
+        self.headers.clear()
+        self._headers_found = 0
+        self._parser = _parser_for(self)
+        self._read_head(data[:end] + _HEAD_END)
+        self.reusable = False
+        return b""
 
     def _judge(self, *, bodyless: bool) -> None:
         """How the body ends, where only one answer is possible; the parser has refused two lengths and odd ones."""
@@ -252,6 +265,13 @@ class Incoming:
                 memory.enter(size_bytes)
             parts.append(part)
         return b"".join(parts)
+
+
+def _parser_for(incoming: Incoming) -> httptools.HttpResponseParser:
+    parser = httptools.HttpResponseParser(incoming)
+    # A length beside chunks is let through there and judged in _judge.
+    parser.set_dangerous_leniencies(lenient_chunked_length=True)
+    return parser
 
 
 def _room_after(data: bytes, room_bytes: int) -> int:

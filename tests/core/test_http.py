@@ -69,11 +69,10 @@ def test_it_uses_a_connection_again_after_a_rest(fresh: ProviderFake) -> None:
 
 
 def test_it_needs_few_connections_for_many_calls_in_a_row(fake: ProviderFake) -> None:
-    begun = time.monotonic()
-    for _ in range(1_000):
+    for _ in range(300):
         assert ask(fake).status == 200
-    calls_while_one_rests = 1_000 * 0.05 / (time.monotonic() - begun)
-    assert 1 < fake.connections < min(2 * calls_while_one_rests + 10, 700)
+        time.sleep(0.001)  # so that no more than 50 fit into the rest, however fast they are
+    assert 1 < fake.connections < 60
 
 
 def test_it_does_not_use_a_connection_the_peer_may_be_about_to_close(

@@ -222,6 +222,35 @@ def test_a_reply_that_can_have_no_body_is_not_waited_for(ask: Ask, method: str, 
         assert is_kept(peer)
 
 
+@both_ways
+def test_a_head_that_breaks_off_still_tells_its_status(ask: Ask) -> None:
+    """The callers know what a success without a body is worth."""
+    with Peer(then_close(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Le")) as peer:
+        reply = ask(peer)
+        assert (reply.status, reply.headers, reply.body) == (503, {"retry-after": "7"}, b"")
+        assert not is_kept(peer)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 200 O",
+        head("Content-Length: 5")[:-2],
+        head("Content-Length: 5", "X-A: b")[:-3],
+        head(CHUNKED)[:-1],
+        head("Content-Length: 5", "Content-Length: 6")[:-2],
+        head(status="HTTP/1.1 100 Continue")[:-2],
+    ],
+)
+def test_a_head_that_breaks_off_and_promised_more_is_broken(ask: Ask, said: bytes) -> None:
+    with Peer(then_close(said)) as peer:
+        with pytest.raises(http.Broken):
+            ask(peer)
+        assert not is_kept(peer)
+
+
 # --- more than was asked for ------------------------------------------------------------------------------------------
 
 COMPLETE = {

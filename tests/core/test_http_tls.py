@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,12 @@ def test_a_handshake_that_nobody_answers_ends_at_the_deadline_and_nothing_is_sen
 def test_more_than_the_reply_ends_the_connection(site: Site, size_bytes: int) -> None:
     """In the same record, where the kernel no longer shows that there is something to read."""
     body = b"x" * size_bytes
-    site.answer = lambda handler: handler.wfile.write(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size_bytes, body) + b"HTTP/1.1 200 OK\r\n"
-    )
+
+    def say_more(handler: BaseHTTPRequestHandler) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size_bytes
+        handler.wfile.write(head + body + b"HTTP/1.1 200 OK\r\n")
+
+    site.answer = say_more
     for _ in range(2):
         assert ask(site).body == body
         time.sleep(0.06)
@@ -125,7 +129,11 @@ def test_more_than_the_reply_ends_the_connection(site: Site, size_bytes: int) ->
 
 
 def test_a_connection_closed_while_it_rested_is_not_used(site: Site) -> None:
-    site.answer = lambda handler: (reply(200, b"hello")(handler), setattr(handler, "close_connection", True))[0]
+    def answer_and_close(handler: BaseHTTPRequestHandler) -> None:
+        reply(200, b"hello")(handler)
+        handler.close_connection = True
+
+    site.answer = answer_and_close
     for _ in range(2):
         assert ask(site).body == b"hello"
         time.sleep(0.06)
