@@ -14,6 +14,8 @@ import time
 
 # Looking through all calls more often than this would cost more than being this much late.
 _SHORTEST_PAUSE_S = 0.005
+# What an event can wait has an end; nobody means a deadline beyond this one.
+_LONGEST_PAUSE_S = 3_600.0
 
 
 class Watched:
@@ -64,14 +66,20 @@ class _Reaper:
             self._started = True
 
     def _run(self) -> None:
-        while True:
-            # In this order: who comes after the look finds a time that makes him wake us.
-            self._looks_again_at = math.inf
-            self._wake.clear()
-            next_at = self._look()
-            self._looks_again_at = next_at
-            pause_s = None if next_at == math.inf else max(next_at - time.monotonic(), _SHORTEST_PAUSE_S)
-            self._wake.wait(pause_s)
+        try:
+            while True:
+                # In this order: who comes after the look finds a time that makes him wake us.
+                self._looks_again_at = math.inf
+                self._wake.clear()
+                self._looks_again_at = next_at = self._look()
+                if next_at == math.inf:
+                    self._wake.wait()
+                else:
+                    pause_s = next_at - time.monotonic()
+                    self._wake.wait(min(max(pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
+        finally:
+            with self._starting:
+                self._started = False  # out of memory, say: the next call starts another
 
     def _look(self) -> float:
         """End what is late; the earliest deadline among the others."""

@@ -149,6 +149,12 @@ class Incoming:
         elif coding is None:
             self.reusable = False  # the body ends with the connection
         self.whole = False  # whatever the parser made of the head: it does not know what was asked
+        if self._declared_bytes is not None or coding is None:
+            self._let_go_of_the_parser()
+
+    def _let_go_of_the_parser(self) -> None:
+        """It knows us as we know it, and what is left to the collector of such circles lasts too long."""
+        del self._parser
 
     # The body.
 
@@ -194,7 +200,7 @@ class Incoming:
         flags = 0 if isinstance(self._sock, ssl.SSLSocket) else socket.MSG_WAITALL
         with whole.getbuffer() as places:
             while at < size_bytes:
-                came_bytes = self._sock.recv_into(places[at:], 0, flags)
+                came_bytes = self._sock.recv_into(places[at:], size_bytes - at, flags)
                 if not came_bytes:
                     raise OSError(f"the reply ended after {at} of {size_bytes} bytes")
                 at += came_bytes
@@ -248,6 +254,7 @@ class Incoming:
             # The parser passes over empty lines behind the end.
             if not self._tail.endswith(_HEAD_END) or self._tail.startswith(b"\n"):
                 self.reusable = False
+            self._let_go_of_the_parser()
         elif parts:
             self._framing_bytes = 0
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -13,8 +14,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from core import _deadlines, _lines, _targets, http
+from core._replies import Incoming
 from core._targets import Place
-from tests.peers import HELLO, Peer, and_later, head
+from tests.peers import HELLO, Answer, Peer, and_later, chunks, head, then_close
 
 REST_S = 0.06
 
@@ -215,6 +217,23 @@ def test_many_threads_at_once_get_each_their_own_answer() -> None:
         assert len(peer.connections) < 400
 
 
+@pytest.mark.parametrize(
+    "said", [HELLO, head("Transfer-Encoding: chunked") + chunks(b"hel", b"lo"), then_close(head() + b"hello")]
+)
+def test_a_call_leaves_nothing_to_the_garbage_collector(said: Answer) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with Peer(said, said) as peer:
+            assert ask(peer).body == b"hello"
+            with http.stream("GET", peer.url, deadline=time.monotonic() + 3, max_bytes=100) as stream:
+                assert b"".join(stream.pieces) == b"hello"
+            del stream
+            assert not [one for one in gc.get_objects() if isinstance(one, Incoming | _deadlines.Watched)]
+    finally:
+        gc.enable()
+
+
 # --- where they rest --------------------------------------------------------------------------------------------------
 
 HERE = Place(False, "127.0.0.1", 80)
@@ -292,6 +311,29 @@ def test_it_sends_nothing_where_nobody_can_keep_the_deadline(monkeypatch: pytest
                 ask(peer)
         assert ask(peer).body == b"hello"
         assert len(peer.requests) == 1
+
+
+def test_a_watch_that_ended_by_an_error_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reaper = _deadlines._Reaper()
+    monkeypatch.setattr(_deadlines, "_reaper", reaper)
+    failed = threading.Event()
+
+    def fail(args: threading.ExceptHookArgs) -> None:
+        failed.set()
+
+    with monkeypatch.context() as patched, pairs(1) as made:
+        patched.setattr(threading, "excepthook", fail)
+        patched.setattr(_deadlines._Reaper, "_look", lambda reaper: 1 // 0)
+        first = _deadlines.Watched(time.monotonic() + 5)
+        first.sock = made[0][0]
+        _deadlines.watch(first)
+        assert failed.wait(3)
+    with pairs(1) as made:
+        late = _deadlines.Watched(time.monotonic() + 0.1)
+        late.sock, theirs = made[0]
+        _deadlines.watch(late)
+        time.sleep(0.3)
+        assert _is_shut(theirs)
 
 
 def test_a_watch_ends_what_is_late_and_nothing_else() -> None:
