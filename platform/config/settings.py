@@ -82,11 +82,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "core.middleware.api_errors",
-    "core.middleware.request_id",
-    "core.middleware.one_host",
-    "core.middleware.security",
-    "core.middleware.cors",
+    "core.middleware.Entrance",
     "core.pages.ForPages",
     "allauth.account.middleware.AccountMiddleware",
 ]

@@ -2,12 +2,13 @@
 
 import os
 
+import django
 from django.conf import settings
-from django.core.wsgi import get_wsgi_application
 
-from core import bodies
+from core import bodies, handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup(set_prefix=False)
 
 
 def _body_max_bytes(path: str) -> int:
@@ -17,4 +18,4 @@ def _body_max_bytes(path: str) -> int:
     return max(settings.JSON_BODY_MAX_BYTES, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
-application = bodies.measured(get_wsgi_application(), max_bytes=_body_max_bytes)
+application = bodies.measured(handler.Handler(), max_bytes=_body_max_bytes)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.http.response import ResponseHeaders
 from psycopg_pool import PoolTimeout, TooManyRequests
 from rest_framework import exceptions as drf
 
@@ -21,10 +22,28 @@ log = structlog.get_logger(__name__)
 LEVELS_MAX = 32
 
 
+class _Headers(ResponseHeaders):
+    """Django's, quicker about what needs no second look: an answer has a dozen of them."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(value) is str and value.isascii() and value.isprintable() and key.isascii() and key.isprintable():
+            self._store[key.lower()] = (key, value)
+        else:
+            super().__setitem__(key, value)
+
+
+class _Answer(HttpResponse):
+    def __init__(self, body: bytes, *, status: int) -> None:
+        super().__init__(body, status=status, content_type="application/json")
+        headers = _Headers({})
+        headers._store = self.headers._store
+        self.headers = headers
+
+
 def render(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
     """A JSON answer; private by default, since what the API says depends on who asks."""
     body = bigjson.dumps(document)
-    response = HttpResponse(body, status=status, content_type="application/json")
+    response = _Answer(body, status=status)
     # Without it the server would send it in chunks, for which it copies the megabytes once more.
     response.headers["Content-Length"] = str(len(body))
     response.headers["Cache-Control"] = "no-store"

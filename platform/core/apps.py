@@ -10,6 +10,7 @@ class CoreConfig(AppConfig):
 
     def ready(self) -> None:
         from django.core.cache import close_caches
+        from django.core.handlers.base import reset_urlconf
         from django.db import close_old_connections, reset_queries
 
         from core import sql
@@ -20,5 +21,6 @@ class CoreConfig(AppConfig):
         request_finished.disconnect(close_old_connections)
         request_finished.connect(sql.give_back, dispatch_uid="core.sql.give_back")
         request_finished.disconnect(close_caches)  # the cache is a table of the same database
+        request_finished.disconnect(reset_urlconf)  # every request says anew which routes there are
         if not settings.DEBUG:  # what is not recorded need not be forgotten
             request_started.disconnect(reset_queries)
