@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import socket
 import struct
 import threading
@@ -93,7 +94,9 @@ def test_a_large_body_arrives_whole_and_is_not_waited_with() -> None:
         assert peer.requests[0].endswith(b"\r\n\r\n" + body)
 
 
-def test_an_answer_that_comes_before_the_body_was_read_is_read_and_the_connection_left() -> None:
+def test_an_answer_that_comes_before_the_body_was_read_is_read_and_the_connection_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     refusal = head("Content-Length: 4", status="HTTP/1.1 413 Too Large") + b"much"
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -109,15 +112,19 @@ def test_an_answer_that_comes_before_the_body_was_read_is_read_and_the_connectio
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         reply = http.call("POST", url, deadline=time.monotonic() + 3, max_bytes=100, body=b"x" * 20_000_000)
         assert (reply.status, reply.body) == (413, b"much")
+        time.sleep(REST_S)
+        monkeypatch.setattr(_lines, "_is_silent", lambda sock: True)
+        assert _lines.shelf().take(_targets.find("POST", url).place) is None
         thread.join(3)
 
 
 def test_a_peer_that_does_not_read_is_given_up_at_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        body = b"x" * 20_000_000
         begun = time.monotonic()
         with pytest.raises(http.Late):
-            http.call("POST", url, deadline=begun + 0.4, max_bytes=100, body=b"x" * 50_000_000)
+            http.call("POST", url, deadline=begun + 0.4, max_bytes=100, body=body)
         assert 0.35 < time.monotonic() - begun < 0.9
 
 
@@ -138,6 +145,7 @@ def in_a_child(work: Callable[[], bool]) -> bool:
     """What this returns in a forked process. No exception may leave it: it would run the other tests once more."""
     child = os.fork()
     if not child:
+        signal.alarm(10)  # which ends a child that waits forever
         good = False
         with contextlib.suppress(BaseException):
             good = work()
@@ -180,14 +188,14 @@ def test_a_connection_in_use_at_a_fork_is_not_kept_by_the_child() -> None:
     with Peer(and_later(head("Content-Length: 10") + b"hello", b"world", after_s=0.2)) as peer:
         place = _targets.find("GET", peer.url).place
         stream = http.stream("GET", peer.url, deadline=time.monotonic() + 3, max_bytes=100)
-        found = stream.__enter__()
+        found, inherited = stream.__enter__(), _lines.shelf()
         assert next(found.pieces) == b"hello"
 
         def read_to_the_end_too() -> bool:
             assert b"".join(found.pieces) == b"world"
             stream.__exit__(None, None, None)
             time.sleep(REST_S)
-            return _lines.shelf().take(place) is None
+            return _lines.shelf().take(place) is None and inherited.take(place) is None
 
         assert in_a_child(read_to_the_end_too)
         stream.__exit__(None, None, None)
@@ -276,6 +284,18 @@ def test_it_keeps_so_many_to_a_place_and_to_so_many_places(monkeypatch: pytest.M
         time.sleep(REST_S)
         assert shelf.take(Place(True, "127.0.0.1", 80)) is None
         assert shelf.take(HERE) is ours[0]
+
+
+def test_nothing_is_kept_by_what_was_left_at_a_fork() -> None:
+    shelf = _lines.Shelf()
+    with pairs(2) as made:
+        (first, _), (second, _) = made
+        shelf.put(HERE, first)
+        shelf.abandon()
+        shelf.put(HERE, second)
+        assert (first.fileno(), second.fileno()) == (-1, -1)
+        time.sleep(REST_S)
+        assert shelf.take(HERE) is None
 
 
 def test_it_calls_at_an_ipv6_address() -> None:

@@ -263,7 +263,14 @@ COMPLETE = {
     "large": ("GET", head(f"Content-Length: {len(LARGE)}") + LARGE),
     "large chunk": ("GET", head(CHUNKED) + chunks(LARGE)),
 }
-MORE = {"a reply": head("Content-Length: 3") + b"not", "a line end": b"\r\n", "a line feed": b"\n", "a byte": b"x"}
+MORE = {
+    "a reply": head("Content-Length: 3") + b"not",
+    "a reply without a body": head("Content-Length: 0"),
+    "a line end": b"\r\n",
+    "a line feed": b"\n",
+    "a byte": b"x",
+    "a line": b"x\r\n\r\n",
+}
 
 
 @both_ways
