@@ -9,7 +9,7 @@ CONTRACT_UNUSED := boto3 botocore filelock fsspec h2 hf-xet hpack httpcore2 http
 	sqlalchemy tenacity tokenizers truststore uuid-utils websockets xxhash zstandard
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test prove bench lint format types layers lock schema migrations clean
+.PHONY: help install run test prove bench lint format types layers clients lock schema migrations clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +31,11 @@ install: .venv/dev.stamp ## set up .venv with everything
 run: .venv/runtime.stamp ## set up what is missing and serve on http://127.0.0.1:8000 (HOST, PORT, DATA_DIR, DATABASE_URL)
 	@exec $(BIN)/python manage.py serve
 
+# The suite starts Python a hundred times: an environment that forbids keeping what is compiled would make it compile anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev.stamp ## everything CI runs
-	@$(MAKE) --no-print-directory lint types layers
-	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not prove"
+	@$(MAKE) --no-print-directory -j 2 types lint layers clients
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not prove"
 
 prove: .venv/dev.stamp ## the guarantees at full size
 	@$(BIN)/python -m pytest -m prove -s
@@ -56,6 +58,9 @@ types: .venv/dev.stamp ## mypy
 
 layers: .venv/dev.stamp ## who may import whom
 	@$(BIN)/lint-imports --no-cache
+
+clients: .venv/dev.stamp ## install the clients that the contract tests speak through, once
+	@PYTHONPATH=.:platform $(BIN)/python -m tests.contract.installed
 
 lock: ## resolve the requirements anew, hashes and no addresses
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv

@@ -145,3 +145,8 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":  # make clients: beside the linters, which leave a core free, so that no test waits for it
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    prepare()
