@@ -93,6 +93,8 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )
+        # No test cuts the power: what commits is there for everybody at once, and nobody waits for the disk.
+        server.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name)))
         _use(name)
         yield
         end_pool()
