@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,8 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )
+        with connect(name) as owner:
+            _make_emptier(owner)
         # No test cuts the power: what commits is there for everybody at once, and nobody waits for the disk.
         server.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name)))
         _use(name)
@@ -112,7 +116,7 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     with django_db_blocker.unblock():
         yield
         try:
-            assert ledger.verify().differences == ()
+            assert not has_money() or ledger.verify().differences == ()
         finally:
             _empty()
 
@@ -128,16 +132,42 @@ def history_may_be_written() -> Iterator[None]:
             cursor.execute("SET session_replication_role = DEFAULT")
 
 
+def _make_emptier(owner: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """A function that deletes what tests leave: the server plans its statements once a connection, not once a test.
+
+    Deleting a few rows from a few tables takes a tenth of what truncating every table does.
+    """
+    found = owner.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+    names = [name for (name,) in found if name not in _KEPT]
+    deletes = sql.SQL(" ").join(sql.SQL("DELETE FROM public.{};").format(sql.Identifier(name)) for name in names)
+    body = sql.SQL("BEGIN PERFORM set_config('session_replication_role', 'replica', true); {} END").format(deletes)
+    owner.execute("CREATE SCHEMA tests")
+    owner.execute(
+        sql.SQL("CREATE FUNCTION tests.empty() RETURNS void LANGUAGE plpgsql AS {}").format(
+            sql.Literal(body.as_string(owner))
+        )
+    )
+
+
 def _empty() -> None:
     with connection.cursor() as cursor:
-        tables = [name for name in connection.introspection.table_names(cursor) if name not in _KEPT]
-        quote = connection.ops.quote_name
-        looks = (f"SELECT '{name}' WHERE EXISTS (SELECT FROM {quote(name)})" for name in tables)
-        cursor.execute(" UNION ALL ".join(looks))
-        # A few rows in a few tables: deleting them takes a tenth of what truncating every table does.
-        used = [name for (name,) in cursor.fetchall()]
-        cursor.execute("SET session_replication_role = replica")
-        for name in used:
-            cursor.execute(f"DELETE FROM {quote(name)}")
-        cursor.execute("SET session_replication_role = DEFAULT")
+        cursor.execute("SELECT tests.empty()")
     connection.close()
+
+
+@functools.cache
+def _looks() -> str:
+    """Whether any table that the ledger's proofs read holds a row; without one no proof can find a difference."""
+    from billing import ledger
+
+    words = {word for proof in ledger._PROOFS.values() for word in re.findall(r"\w+", proof)}
+    with connection.cursor() as cursor:
+        read = words.intersection(connection.introspection.table_names(cursor)).difference(_KEPT)
+    return "SELECT " + " OR ".join(f"EXISTS (SELECT FROM {table})" for table in sorted(read))
+
+
+def has_money() -> bool:
+    """Whether there is anything for the ledger's proofs to look at."""
+    from core.sql import row
+
+    return row(_looks(), {}) != (False,)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.test import Client
-from pytest_django.fixtures import Settings
 
 from accounts import keys, organizations, users
 from accounts.models import ApiKey, Organization, Role, User
@@ -34,11 +33,6 @@ class QuickArgon2(Argon2PasswordHasher):
     time_cost = 1
     memory_cost = 64
     parallelism = 1
-
-
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = [f"{QuickArgon2.__module__}.{QuickArgon2.__qualname__}"]
 
 
 def issue(organization: Organization, *, created_by: User | None = None, name: str = "tests", **more: Any) -> IssuedKey:
