@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.imagesapi.steps",
 ]
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
+READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -73,10 +74,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what cannot run here, saying why; under CI=true nothing is deselected.
 
-    What takes longest goes first, and the contract with it: processes take work from one another at the end of their
-    lists, so what shares clients that are slow to start stays with one of them.
+    What takes longest goes first. Processes take work from one another at the end of their lists, so what shares
+    something that takes a while to make stays with one of them at the beginning.
     """
-    items.sort(key=lambda item: 0 if item.path.name == "test_run.py" else 1 if "contract" in item.path.parts else 2)
+    items.sort(key=_turn)
     if IN_CI:
         return
     missing: dict[str, int] = {}
@@ -93,6 +94,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
         for name, count in missing.items():
             print(f"deselected {count} tests: {name} is not installed (they run under CI=true)", file=sys.stderr)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.name == "test_run.py":
+        return 0
+    if "contract" in item.path.parts:  # clients, loaded once
+        return 1
+    return 2 if item.path.name in READ_SOURCES else 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_tables() -> Iterator[None]:
+    from tests import databases
+
+    yield
+    if str(connection.settings_dict["NAME"]).startswith("test_"):
+        databases.forget_deleted()
 
 
 @pytest.fixture(autouse=True)

@@ -77,9 +77,15 @@ def product(*, migrations: bool = False) -> tuple[Module, ...]:
     )
 
 
+@functools.cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Everything in a module, found once for all who look for something in it."""
+    return tuple(ast.walk(tree))
+
+
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Line and full name of everything a module imports; `from a import b` is `a.b`."""
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -88,13 +94,13 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
 
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method of a module, also the nested ones."""
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
     """Every call with the name that is called, dotted as it is written."""
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if isinstance(node, ast.Call):
             yield node, ast.unparse(node.func)

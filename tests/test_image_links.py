@@ -22,6 +22,7 @@ from accounts.models import Organization, User
 from core import crypto, ids
 from imagesapi import links
 from imagesapi.models import Image
+from tests import sources
 from tests.money import fund
 from tests.people import IssuedKey
 
@@ -188,28 +189,23 @@ def test_it_accepts_no_signature_across_purposes(one: str, other: str) -> None:
 
 def _purposes_in_the_code() -> Iterator[tuple[str, str]]:
     """Every purpose that the code passes to core.crypto, with the file that does."""
-    root = django_settings.ROOT
-    for folder in ("accounts", "billing", "imagesapi", "platform"):
-        for path in (root / folder).rglob("*.py"):
-            tree = ast.parse(path.read_text())
-            constants = {
-                target.id: node.value.value
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-                for target in node.targets
-                if isinstance(target, ast.Name)
-            }
-            for node in ast.walk(tree):
-                if not isinstance(node, ast.Call) or not node.args:
-                    continue
-                called = ast.unparse(node.func)
-                if called in ("crypto.sign", "crypto.verify", "crypto.keyed_hash", "_derive"):
-                    first = node.args[0]
-                    found = first.value if isinstance(first, ast.Constant) else constants.get(ast.unparse(first))
-                    if found is not None or called != "_derive":
-                        yield str(found), path.relative_to(root).as_posix()
+    for module in sources.product(migrations=True):
+        constants = {
+            target.id: node.value.value
+            for node in sources.nodes(module.tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for call, called in sources.calls(module):
+            if call.args and called in ("crypto.sign", "crypto.verify", "crypto.keyed_hash", "_derive"):
+                first = call.args[0]
+                found = first.value if isinstance(first, ast.Constant) else constants.get(ast.unparse(first))
+                if found is not None or called != "_derive":
+                    yield str(found), module.path
 
 
 def test_it_knows_every_purpose_and_where_it_belongs() -> None:
-    assert dict(_purposes_in_the_code()) == PURPOSES, "a new purpose goes into PURPOSES, and into one file only"
-    assert len(set(_purposes_in_the_code())) == len(PURPOSES)
+    found = set(_purposes_in_the_code())
+    assert dict(found) == PURPOSES, "a new purpose goes into PURPOSES, and into one file only"
+    assert len(found) == len(PURPOSES)

@@ -58,7 +58,7 @@ def test_it_computes_money_in_integers() -> None:
             if (module.path, function.name) in JSON_NUMBERS
             for node in ast.walk(function)
         }
-        for node in ast.walk(module.tree):
+        for node in sources.nodes(module.tree):
             if node in allowed:
                 continue
             where = f"{module.path}:{getattr(node, 'lineno', 0)}"
@@ -157,7 +157,7 @@ def test_it_puts_the_unit_into_the_name_of_a_number() -> None:
 
 def _numbers(module: Module) -> Iterator[tuple[int, str]]:
     """Names of arguments, fields and constants that hold a plain number."""
-    for node in ast.walk(module.tree):
+    for node in sources.nodes(module.tree):
         if isinstance(node, ast.arg) and node.annotation is not None and _is_number(node.annotation):
             yield node.lineno, node.arg
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_number(node.annotation):

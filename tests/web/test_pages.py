@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts import organizations
 from accounts.models import Organization, User
 from billing import ledger
+from core import ids
 from imagesapi.models import Generation
 from tests.people import IssuedKey, sign_in
 from ui.templatetags.amounts import dollars
@@ -60,9 +61,11 @@ def test_it_shows_the_balance_and_the_first_steps(alice: User, organization: Org
 def test_it_shows_the_last_ten_requests_with_their_cost(
     alice: User, organization: Organization, api_key: IssuedKey
 ) -> None:
+    # Each in a millisecond of its own: those of one millisecond are in no order.
+    made = [ids.first_of(moment_ms) for moment_ms in range(1_700_000_000_000, 1_700_000_000_013)]
     for number in range(12):
-        _generation(organization, model=f"model-{number}")
-    _generation(organization, model="broken", status="upstream_failure", cost_nanos=None)
+        _generation(organization, id=made[number], model=f"model-{number}")
+    _generation(organization, id=made[12], model="broken", status="upstream_failure", cost_nanos=None)
     page = sign_in(alice).get("/app").content.decode()
     assert page.count("$0.01088") == 9
     assert "broken" in page
