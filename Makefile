@@ -9,7 +9,7 @@ CONTRACT_UNUSED := boto3 botocore filelock fsspec h2 hf-xet hpack httpcore2 http
 	sqlalchemy tenacity tokenizers truststore uuid-utils websockets xxhash zstandard
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test prove bench lint format types layers clients lock schema migrations clean
+.PHONY: help install run test prove bench lint format types layers clients compiled lock schema migrations clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ run: .venv/runtime.stamp ## set up what is missing and serve on http://127.0.0.1
 # The suite starts Python a hundred times: an environment that forbids keeping what is compiled would make it compile anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev.stamp ## everything CI runs
-	@$(MAKE) --no-print-directory -j 2 types lint layers clients
+	@$(MAKE) --no-print-directory -j 2 types lint layers clients compiled
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not prove"
 
 prove: .venv/dev.stamp ## the guarantees at full size
@@ -61,6 +61,9 @@ layers: .venv/dev.stamp ## who may import whom
 
 clients: .venv/dev.stamp ## install the clients that the contract tests speak through, once
 	@PYTHONPATH=.:platform $(BIN)/python -m tests.contract.installed
+
+compiled: .venv/dev.stamp ## compile the tests once, not once in each of their processes
+	@$(BIN)/python -m pytest --collect-only -qq -m "not prove" >/dev/null || true # the suite itself says what is wrong
 
 lock: ## resolve the requirements anew, hashes and no addresses
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv

@@ -122,7 +122,7 @@ def top_up(copy: Copy) -> str:
         assert "Pay 25.00 USD" in checkout.text
         person.post(checkout.url, {"number": "4242424242424242"}, timeout=20)
         deadline_s = time.monotonic() + 20
-        while "Paid" not in (page := person.get(f"{copy.url}/app/billing", timeout=20).text):
+        while ">Paid<" not in (page := person.get(f"{copy.url}/app/billing", timeout=20).text):
             assert time.monotonic() < deadline_s
             time.sleep(0.1)
         return page
