@@ -114,8 +114,7 @@ def create(
     generation_id = generation_id or ids.new()
     with load.slot(), memory.scope(), leases.working(generation_id):
         faults.point("before_hold")
-        with load.turn():
-            found, verdict = admitted(generation_id, caller, request, marks=marks)
+        found, verdict = admitted(generation_id, caller, request, marks=marks)
         job = Job(
             id=generation_id,
             request=request,
@@ -151,7 +150,8 @@ def admitted(
 
 
 def _held(generation_id: uuid.UUID, caller: Caller, request: ImageRequest, marks: Marks) -> tuple[Plan, ledger.Verdict]:
-    found = routing.claim(plan(caller, request))
+    with load.turn():
+        found = routing.claim(plan(caller, request))
     try:
         return found, admission.admit(generation_id, caller=caller, request=request, plan=found, marks=marks)
     except BaseException:
@@ -188,8 +188,7 @@ def work(job: Job) -> Outcome:
             if not _may_continue(error, job):
                 break
             continue
-        with load.turn():
-            outcome = _settle(job, attempt, answer, images, sent_at)
+        outcome = _settle(job, attempt, answer, images, sent_at)
         routing.note(candidate, None)
         return outcome
     ending = failures.ending(job.tries)
@@ -267,7 +266,8 @@ def _may_continue(error: ProviderError, job: Job) -> bool:
 
 def _settle(job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], sent_at: dt.datetime) -> Outcome:
     """Price, keep the bytes, keep the result, settle: in this order a crash anywhere costs nobody twice."""
-    settlement, document = settlement_for(job, attempt, answer, images, sent_at=sent_at)
+    with load.turn():
+        settlement, document = settlement_for(job, attempt, answer, images, sent_at=sent_at)
     try:
         faults.point("before_images")
         keep(settlement, images)

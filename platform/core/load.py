@@ -13,8 +13,7 @@ from core import errors
 _RETRY_AFTER_S = 2
 
 # How many requests of a process compute at once. More would only take the interpreter from each other, and from the
-# threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer. Two, so
-# that one computes while the other's statement is at the database.
+# threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer.
 _TURNS = 2
 
 _lock = threading.Lock()
@@ -75,7 +74,7 @@ def slot() -> contextlib.AbstractContextManager[None]:
 
 
 def turn() -> contextlib.AbstractContextManager[None]:
-    """To be held (`with`) while a request computes or talks to the database, never while it waits for a provider."""
+    """To be held (`with`) while a request computes, never while it waits for a provider, the disk or the database."""
     return _turns
 
 
