@@ -24,10 +24,10 @@ from core import errors
 # A second request with an idempotency key waits for the first under the balance's lock, and the first, settling, waits
 # for the balance. The server ends one of the two.
 _DEADLOCKS_MAX = 3
-# Every request of an organization locks its balance twice. Were the disk waited for under that lock, one after the other,
-# it would bound what the organization can do in a second.
+# Every request of an organization locks its balance twice. Were the disk waited for under that lock, it would bound what
+# the organization can do in a second.
 UNSYNCED = "(SELECT set_config('synchronous_commit', 'off', true)) unsynced"
-# The smallest thing that is committed: then everything before it is on the disk, on standbys too where they are waited for.
+# The smallest thing to commit: then all before it is on the disk, and on the standbys where they are waited for.
 _FLUSH = "SELECT pg_logical_emit_message(true, 'pixelpar', '')::text"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # Results come as text; what is not listed stays text. By the type's number in the server's catalogue.
