@@ -24,7 +24,7 @@ from core import errors
 # A second request with an idempotency key waits for the first under the balance's lock, and the first, settling, waits
 # for the balance. The server ends one of the two.
 _DEADLOCKS_MAX = 3
-# Every request of an organization locks its balance twice. Were the disk waited for under that lock, it would bound what
+# Each request of an organization locks its balance twice. Were the disk waited for under that lock, it would bound what
 # the organization can do in a second.
 UNSYNCED = "(SELECT set_config('synchronous_commit', 'off', true)) unsynced"
 # The smallest thing to commit: then all before it is on the disk, and on the standbys where they are waited for.
