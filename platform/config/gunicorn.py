@@ -11,6 +11,9 @@ from typing import Any
 import orjson
 from django.conf import settings
 from gunicorn import util
+from gunicorn.http import wsgi
+
+from config import responses
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -31,6 +34,7 @@ def _write_error(sock: socket.socket, status: int, reason: str, message: str) ->
 
 
 util.write_error = _write_error
+wsgi.Response = responses.Response
 
 bind = [f"{settings.HOST}:{settings.PORT}"]
 proc_name = "pixelpar"

@@ -33,8 +33,9 @@ class _Headers(ResponseHeaders):
 
 
 class _Answer(HttpResponse):
-    def __init__(self, body: bytes, *, status: int) -> None:
-        super().__init__(body, status=status, content_type="application/json")
+    def __init__(self, pieces: list[bytes | memoryview], *, status: int) -> None:
+        super().__init__(status=status, content_type="application/json")
+        self._container = pieces
         headers = _Headers({})
         headers._store = self.headers._store
         self.headers = headers
@@ -42,10 +43,10 @@ class _Answer(HttpResponse):
 
 def render(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
     """A JSON answer; private by default, since what the API says depends on who asks."""
-    body = bigjson.dumps(document)
-    response = _Answer(body, status=status)
+    pieces = bigjson.pieces(document)
+    response = _Answer(pieces, status=status)
     # Without it the server would send it in chunks, for which it copies the megabytes once more.
-    response.headers["Content-Length"] = str(len(body))
+    response.headers["Content-Length"] = str(sum(map(len, pieces)))
     response.headers["Cache-Control"] = "no-store"
     for name, value in (headers or {}).items():
         response.headers[name] = value

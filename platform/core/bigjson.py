@@ -57,6 +57,11 @@ def _put_back(value: Any, views: list[memoryview], depth: int) -> Any:
 
 def dumps(document: Any) -> bytes:
     """JSON of a document whose memoryviews are texts that need no escaping (base64 that was decoded before)."""
+    return b"".join(pieces(document))
+
+
+def pieces(document: Any) -> list[bytes | memoryview]:
+    """The same in pieces, the memoryviews uncopied among them."""
     views: list[memoryview] = []
 
     def cut(value: Any) -> str:
@@ -66,9 +71,8 @@ def dumps(document: Any) -> bytes:
         return _MARK
 
     written = orjson.dumps(document, default=cut)
-    if not views:
-        return written
-    pieces: list[bytes | memoryview] = []
-    for text, view in zip(written.split(_MARK_BYTES), [*views, memoryview(b"")], strict=True):
-        pieces += [text, view]
-    return b"".join(pieces)
+    first, *texts = written.split(_MARK_BYTES)
+    found: list[bytes | memoryview] = [first]
+    for view, text in zip(views, texts, strict=True):
+        found += [view, text]
+    return found
