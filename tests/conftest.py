@@ -27,8 +27,8 @@ pytest_plugins = [
     "tests.browsers",
     "tests.imagesapi.steps",
 ]
-# Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
+# Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
 

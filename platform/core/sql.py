@@ -27,6 +27,8 @@ _DEADLOCKS_MAX = 3
 # Each request of an organization locks its balance twice. Were the disk waited for under that lock, it would bound what
 # the organization can do in a second.
 UNSYNCED = "(SELECT set_config('synchronous_commit', 'off', true)) unsynced"
+# Within a longer transaction it must not stay so: that one's commit waits as ever.
+_SYNCED_AGAIN = "SET LOCAL synchronous_commit TO DEFAULT"
 # The smallest thing to commit: then all before it is on the disk, and on the standbys where they are waited for.
 _FLUSH = "SELECT pg_logical_emit_message(true, 'pixelpar', '')::text"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -66,8 +68,8 @@ def _row(statement: str, parameters: Mapping[str, Any], *, flushes: bool) -> tup
         try:
             with wrapper.wrap_database_errors:
                 found = _run(wrapper.connection, statement, parameters)
-                if flushes and not wrapper.in_atomic_block:
-                    _run(wrapper.connection, _FLUSH, {})
+                if flushes:
+                    _run(wrapper.connection, _SYNCED_AGAIN if wrapper.in_atomic_block else _FLUSH, {})
                 return found
         finally:
             give_back()
