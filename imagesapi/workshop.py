@@ -18,6 +18,7 @@ from typing import IO, Final
 import structlog
 from django.conf import settings
 
+from core import cores
 from imagesapi import parcels
 
 log = structlog.get_logger(__name__)
@@ -103,6 +104,7 @@ class _Child:
             cwd="/",
             env=_environment(),
         )
+        cores.set_free(self.process.pid)
         assert self.process.stdin is not None and self.process.stdout is not None  # noqa: S101 - we asked for them
         self._to, self._from = self.process.stdin, self.process.stdout
         for pipe in (self._to, self._from):
@@ -278,7 +280,7 @@ def _ours() -> _Crew:
         if _crew is None or _crew.pid != os.getpid():
             if _crew is not None:
                 _crew.forget()
-            _crew = _Crew(settings.WORKSHOP_PROCESSES or os.cpu_count() or 1)
+            _crew = _Crew(settings.WORKSHOP_PROCESSES or len(cores.USABLE))
         return _crew
 
 

@@ -13,7 +13,8 @@ from django.conf import settings
 from gunicorn import util
 from gunicorn.http import wsgi
 
-from config import responses
+from config import responses, spread
+from core import cores
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -39,7 +40,7 @@ wsgi.Response = responses.Response
 bind = [f"{settings.HOST}:{settings.PORT}"]
 proc_name = "pixelpar"
 worker_class = "config.threads.Worker"
-workers = settings.WEB_PROCESSES or os.cpu_count() or 2
+workers = settings.WEB_PROCESSES or len(cores.USABLE)
 threads = settings.WEB_THREADS
 # Above the threads, or connections wait unseen for a place; idle kept-alive ones count too.
 worker_connections = settings.WEB_THREADS * 4
@@ -61,8 +62,18 @@ limit_request_field_size = 16_380
 forwarded_allow_ips = "127.0.0.1,::1" if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ""
 
 
+_cores = spread.Cores(workers, wanted=settings.WEB_KEEPS_TO_CORES)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """The master knows who has which core."""
+    worker.core = _cores.take(worker.age)
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Small stacks: a thousand threads then cost their own pages only."""
+    if worker.core is not None:
+        cores.keep_to(worker.core)
     threading.stack_size(512 * 1024)
 
 
@@ -71,6 +82,12 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """However a process ended: the others leave it no connections any more, and the next one gets its core."""
+    spread.CONNECTIONS.leave(worker.age)
+    _cores.leave(worker.age)
 
 
 def when_ready(server: Any) -> None:

@@ -158,6 +158,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # One process works on this many image requests; the threads above it answer refusals, pages and health at once.
 IN_FLIGHT_LIMIT = ENV.int("IN_FLIGHT_LIMIT", default=1_200)
 WEB_PROCESSES = ENV.int("WEB_PROCESSES", default=0)  # 0: one per core
+# Each keeps to one core, where all cores get equally many of them.
+WEB_KEEPS_TO_CORES = ENV.bool("WEB_KEEPS_TO_CORES", default=True)
 WEB_THREADS = ENV.int("WEB_THREADS", default=IN_FLIGHT_LIMIT + 100)
 JSON_BODY_MAX_BYTES = ENV.int("JSON_BODY_MAX_BYTES", default=1024 * 1024)
 # Asynchronous requests and other background tasks that one worker does at a time; they wait for providers.

@@ -1,21 +1,28 @@
-"""gunicorn's threaded worker with two shortcuts of ours: busy connections keep their thread, a full house says so."""
+"""gunicorn's threaded worker with even shares of the connections, threads that stay with busy ones, quick refusals."""
 
 from __future__ import annotations
 
 import select
 import threading
+import time
 from typing import Any
 
 import orjson
 from django.conf import settings
 from gunicorn.workers.gthread import ThreadWorker
 
+from config import spread
 from core import errors, ids, load
 
 # Between two requests of a busy client its connection waits here, not by way of the main loop and back: that detour
 # costs two switches between threads that all want the interpreter.
 _PARK_MS = 200
 _ACCEPTS = 32
+# A process with more connections than another leaves it this long to take the next, looking again at every step; then
+# it takes a few itself, for the other may be busy, or about to be replaced.
+_HEAD_START_S = 0.01
+_HEAD_START_STEP_S = 0.002
+_UNTAKEN_ACCEPTS = 4
 # A client that stalls in the middle of its request, or of our answer, gets its thread taken away.
 _STALL_S = 90
 _SPENDING_PATHS = frozenset(f"{root}images/generations" for root in settings.API_ROOTS)
@@ -24,18 +31,54 @@ _SPENDING_PATHS = frozenset(f"{root}images/generations" for root in settings.API
 class Worker(ThreadWorker):
     """Serves like gthread."""
 
+    _is_counted = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Most threads stay free for connections that have something to say.
         self._places = threading.Semaphore(max(self.cfg.threads // 8, 1))
 
+    @property
+    def nr_conns(self) -> int:
+        """gunicorn's name for the connections that are open here; all changes are made by the main thread."""
+        return self._connections
+
+    @nr_conns.setter
+    def nr_conns(self, connections: int) -> None:
+        self._connections = connections
+        if self._is_counted:
+            spread.CONNECTIONS.write(self.age, connections)
+
+    def run(self) -> None:
+        """Others count on this process only while it accepts: not while it still loads, nor once it ends."""
+        self._is_counted = True
+        spread.CONNECTIONS.write(self.age, self.nr_conns)
+        super().run()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._is_counted = False
+        spread.CONNECTIONS.leave(self.age)
+        super().handle_exit(sig, frame)
+
     def accept(self, listener: Any) -> None:
-        """All that wait, not one of them for each turn of the loop."""
-        for _ in range(_ACCEPTS):
+        """All that wait, not one of them for each turn of the loop, up to an even share."""
+        untaken = self._others_leave_it()
+        for number in range(_ACCEPTS):
             before = self.nr_conns
             super().accept(listener)
             if self.nr_conns == before or self.nr_conns >= self.worker_connections:
                 return
+            if spread.CONNECTIONS.is_ahead(self.age) and not (untaken and number + 1 < _UNTAKEN_ACCEPTS):
+                return
+
+    def _others_leave_it(self) -> bool:
+        """Give processes with fewer connections a head start; True when none of them used it."""
+        ends_at = time.monotonic() + _HEAD_START_S
+        while spread.CONNECTIONS.is_ahead(self.age):
+            if time.monotonic() >= ends_at:
+                return True
+            time.sleep(_HEAD_START_STEP_S)
+        return False
 
     def handle(self, conn: Any) -> Any:
         """One request after the other for as long as the client sends them without a pause."""
