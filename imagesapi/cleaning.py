@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -20,20 +21,21 @@ from imagesapi.models import Generation, Image
 log = structlog.get_logger(__name__)
 
 EVERY_S = 300
-FOLDERS = 256
+TURNS = 256  # a day has a few more
 ORPHAN_AFTER_S = 24 * 60 * 60
 _BATCH = 500
 _DELETED_MAX = 5_000
 _ORPHANS_MAX = 1_000
+_FOLDER = re.compile(r"[0-9a-f]{2}|[0-9a-f]{7}")  # two digits: as they were at first
 _NAME = re.compile(r"([0-9a-f]{32})\.[a-z0-9]{1,5}")
 
 
-def sweep(*, folder: int) -> tuple[int, int]:
-    """Delete what deleted images left behind, and the orphans of one of the store's 256 folders: how many of each.
+def sweep(*, turn: int) -> tuple[int, int]:
+    """Delete what deleted images left behind, and the orphans of one in 256 of the store's folders: how many of each.
 
     Safe anywhere at any time, also beside requests: nothing younger than a day is an orphan.
     """
-    return _deleted(), _orphans(f"{folder % FOLDERS:02x}")
+    return _deleted(), sum(map(_orphans, _folders(turn % TURNS)))
 
 
 def after_commit(image_ids: Iterable[uuid.UUID]) -> None:
@@ -84,7 +86,17 @@ def _remove(image_ids: list[uuid.UUID]) -> int:
     return Image.objects.filter(pk__in=done).update(path="")
 
 
+def _folders(turn: int) -> list[str]:
+    """Those whose turn it is, by their names: each comes up once a day, and about as many every time."""
+    try:
+        names = os.listdir(settings.STORE_DIR)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _FOLDER.fullmatch(name) and int(name, 16) % TURNS == turn)
+
+
 def _orphans(folder: str) -> int:
+    """Remove a folder's orphans, and the folder itself once it has been empty for a day."""
     removed, kept = 0, None
     for names in _old_files(folder):
         unknown = names.keys() - set(Image.objects.filter(pk__in=names).values_list("pk", flat=True))
@@ -98,6 +110,10 @@ def _orphans(folder: str) -> int:
                 removed += 1
         if removed >= _ORPHANS_MAX:
             break
+    with contextlib.suppress(OSError):  # that it is not empty the system says itself
+        path = settings.STORE_DIR / folder
+        if path.stat().st_mtime < time.time() - ORPHAN_AFTER_S:
+            path.rmdir()
     return removed
 
 

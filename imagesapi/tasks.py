@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 @app.task(name="imagesapi.clean_store", queueing_lock="imagesapi.clean_store", lock="imagesapi.clean_store")
 def clean_store(timestamp: int) -> None:
     """Files of deleted images, and orphans in one folder of the store: all of them within a day."""
-    deleted, orphans = cleaning.sweep(folder=timestamp // cleaning.EVERY_S)
+    deleted, orphans = cleaning.sweep(turn=timestamp // cleaning.EVERY_S)
     sql.give_back()
     if deleted or orphans:
         log.info("the store is cleaned", deleted=deleted, orphans=orphans)

@@ -12,6 +12,7 @@ from django.db import connection
 
 from accounts.models import ApiKey, Organization
 from core import ids
+from imagesapi import store
 from imagesapi.models import Generation, Image
 
 OPEN = ("pending", "processing")
@@ -48,7 +49,7 @@ def generation(
 def image(row: Generation, *, position: int = 0, data: bytes | None = None, **facts: Any) -> Image:
     """One picture of it; in the store only when `data` says what is in the file."""
     image_id = ids.new()
-    path = f"{image_id.hex[-2:]}/{image_id.hex}.png"
+    path = store.place(image_id, "png")
     if data is not None:
         file = settings.STORE_DIR / path
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def everything_of(organization: Organization) -> str:
 
 
 def files() -> list[Path]:
-    return sorted(path for path in settings.STORE_DIR.glob("[0-9a-f][0-9a-f]/*") if path.is_file())
+    return sorted(path for path in settings.STORE_DIR.glob("*/*.*") if path.parent.name != "results" and path.is_file())
 
 
 def make_old(path: Path, *, seconds: int = cleaning.ORPHAN_AFTER_S + 60) -> None:
@@ -170,11 +170,11 @@ def test_a_crash_after_the_commit_leaves_the_files_to_the_sweep(client: Client, 
     images = [past.image(row, position=n, data=b"picture") for n in range(3)]
     client.delete(f"/v1/requests/{row}/payloads")  # the test's transaction never commits: as if cut short there
     assert len(files()) == 3
-    assert cleaning.sweep(folder=0) == (3, 0)
+    assert cleaning.sweep(turn=0) == (3, 0)
     assert files() == []
     assert set(Image.objects.values_list("path", flat=True)) == {""}
     assert Image.objects.count() == len(images)
-    assert cleaning.sweep(folder=0) == (0, 0)
+    assert cleaning.sweep(turn=0) == (0, 0)
 
 
 def test_a_purge_that_is_rolled_back_deletes_no_file(committed: None) -> None:
@@ -205,28 +205,45 @@ def test_a_file_that_cannot_be_removed_waits_and_keeps_no_other(
     with monkeypatch.context() as patch:
         patch.setattr(store, "delete", refuse)
         client.delete(f"/v1/requests/{row}/payloads")
-        cleaning.sweep(folder=0)
+        cleaning.sweep(turn=0)
     assert [path.name for path in files()] == [stuck.path.rpartition("/")[2]]
     assert not (settings.STORE_DIR / other.path).exists()
-    assert cleaning.sweep(folder=0) == (1, 0)
+    assert cleaning.sweep(turn=0) == (1, 0)
 
 
 def test_it_removes_orphans_older_than_a_day_and_nothing_else(organization: Organization) -> None:
     row = past.generation(organization)
     known = settings.STORE_DIR / past.image(row, data=b"known").path
-    folder = int(known.parent.name, 16)
-    orphan, young = (known.with_name(f"{ids.new().hex[:-2]}{known.parent.name}.png") for _ in range(2))
+    turn = int(known.parent.name, 16)
+    orphan, young = (known.with_name(f"{ids.new().hex}.png") for _ in range(2))
     foreign = known.with_name("README.txt")
-    elsewhere = settings.STORE_DIR / f"{(folder + 1) % 256:02x}" / orphan.name
-    elsewhere.parent.mkdir(exist_ok=True)
-    for path in (orphan, young, foreign, elsewhere):
+    elsewhere = settings.STORE_DIR / f"{turn + 1:07x}" / orphan.name
+    early = settings.STORE_DIR / f"{turn % 256:02x}" / f"{ids.new().hex}.png"
+    for path in (orphan, young, foreign, elsewhere, early):
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"file")
-    for path in (known, orphan, foreign, elsewhere):
+    for path in (known, orphan, foreign, elsewhere, early):
         make_old(path)
-    assert cleaning.sweep(folder=folder) == (0, 1)
+    assert cleaning.sweep(turn=turn) == (0, 2)
     assert sorted(path.name for path in files()) == sorted(path.name for path in (known, young, foreign, elsewhere))
-    assert cleaning.sweep(folder=folder) == (0, 0)
-    assert cleaning.sweep(folder=folder + 1) == (0, 1)
+    assert cleaning.sweep(turn=turn) == (0, 0)
+    assert cleaning.sweep(turn=turn + 1) == (0, 1)
+
+
+def test_it_removes_a_folder_that_has_been_empty_for_a_day(db: None) -> None:
+    left, filled, new, foreign = (settings.STORE_DIR / name for name in ("1234500", "1234600", "1234700", "other"))
+    for folder in (left, filled, new, foreign):
+        folder.mkdir(parents=True)
+    (filled / "README.txt").write_bytes(b"file")
+    for folder in (left, filled, foreign):
+        make_old(folder)
+    assert cleaning.sweep(turn=0) == (0, 0)
+    assert [folder.is_dir() for folder in (left, filled, new, foreign)] == [False, True, True, True]
+
+
+def test_pictures_made_together_lie_together(db: None) -> None:
+    first, second = (store.save(ids.new(), b"picture", extension="png") for _ in range(2))
+    assert int(second.partition("/")[0], 16) - int(first.partition("/")[0], 16) in (0, 1)
 
 
 def test_it_keeps_what_is_not_settled_yet(organization: Organization) -> None:
@@ -241,7 +258,7 @@ def test_it_keeps_what_is_not_settled_yet(organization: Organization) -> None:
     kept_id = ids.new()
     results.keep(kept_id, {"images": [{"path": names[1]}]})
     try:
-        assert cleaning.sweep(folder=0xAB) == (0, 1)
+        assert cleaning.sweep(turn=0xAB) == (0, 1)
         assert [path.name for path in files()] == sorted(name[3:] for name in names[:2])
     finally:
         results.drop(kept_id)
@@ -258,9 +275,7 @@ def test_a_purge_takes_the_inputs_along(
 
 
 def test_the_worker_cleans_every_folder_within_a_day(db: None) -> None:
-    rounds = {
-        timestamp // cleaning.EVERY_S % cleaning.FOLDERS for timestamp in range(0, 24 * 60 * 60, cleaning.EVERY_S)
-    }
+    rounds = {timestamp // cleaning.EVERY_S % cleaning.TURNS for timestamp in range(0, 24 * 60 * 60, cleaning.EVERY_S)}
     assert rounds == set(range(256))
     clean_store(timestamp=1_800_000_000)
 
