@@ -51,9 +51,9 @@ WITH held AS MATERIALIZED (
 _ADMIT = f"""{_HOLD_AND_LOG}, attempt AS (
     INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS} SELECT id, {_ATTEMPT_VALUES} FROM generation
 )
-SELECT held.* FROM held, {sql.UNSYNCED}
+SELECT held.* FROM held
 """  # noqa: S608 - constants, see billing.ledger
-_ADMIT_PENDING = f"{_HOLD_AND_LOG} SELECT held.* FROM held, {sql.UNSYNCED}"  # noqa: S608 - constants, see billing.ledger
+_ADMIT_PENDING = f"{_HOLD_AND_LOG} SELECT held.* FROM held"  # noqa: S608 - constants, see billing.ledger
 
 _FIRST_ATTEMPT = f"""
 INSERT INTO imagesapi_attempt {_ATTEMPT_COLUMNS}
@@ -95,7 +95,7 @@ WITH generation AS (
     FROM generation, jsonb_to_recordset(%(images)s::jsonb) AS i(id uuid, position smallint, path text,
         content_type text, width_px int, height_px int, size_bytes int, revised_prompt text)
 )
-SELECT settled.charged_nanos, settled.absorbed_nanos FROM {sql.UNSYNCED}, generation, LATERAL {ledger.SETTLE} AS settled
+SELECT settled.charged_nanos, settled.absorbed_nanos FROM generation, LATERAL {ledger.SETTLE} AS settled
 """  # noqa: S608 - constants, see billing.ledger
 
 _FAIL = f"""
@@ -109,7 +109,7 @@ WITH generation AS (
         error_code = %(error_code)s, provider_request_id = %(provider_request_id)s
     FROM generation WHERE generation_id = %(id)s AND imagesapi_attempt.status = 'sent'
 )
-SELECT {ledger.VOID} FROM {sql.UNSYNCED}, generation
+SELECT {ledger.VOID} FROM generation
 """  # noqa: S608 - constants, see billing.ledger
 
 
@@ -221,7 +221,7 @@ def admit(
     Raises Stale, PaymentRequired, BudgetReached, TooManyRequests, or a database error when the idempotency key is taken
     (`is_taken`); then nothing was written.
     """
-    found = sql.durable_row(
+    found = sql.row(
         _ADMIT_PENDING if marks.is_async else _ADMIT,
         {
             "id": generation_id,
@@ -280,7 +280,7 @@ def next_attempt(generation_id: uuid.UUID, *, failed: Try, candidate: Candidate)
 
 def settle(settlement: Settlement) -> tuple[int, int] | None:
     """Complete the generation: states, images, charge. (charged, absorbed), or None when it was resolved before."""
-    return sql.durable_row(
+    return sql.row(
         _SETTLE,
         {
             "id": settlement.generation_id,
@@ -313,7 +313,7 @@ def fail(
     absorbed_nanos: int = 0,
 ) -> bool:
     """Close the generation without a charge; False when it was resolved before."""
-    found = sql.durable_row(
+    found = sql.row(
         _FAIL,
         {
             "id": generation_id,

@@ -111,9 +111,9 @@ def _orphans(folder: str) -> int:
         if removed >= _ORPHANS_MAX:
             break
     with contextlib.suppress(OSError):  # that it is not empty the system says itself
-        path = settings.STORE_DIR / folder
-        if path.stat().st_mtime < time.time() - ORPHAN_AFTER_S:
-            path.rmdir()
+        place = settings.STORE_DIR / folder
+        if place.stat().st_mtime < time.time() - ORPHAN_AFTER_S:
+            place.rmdir()
     return removed
 
 

@@ -24,13 +24,6 @@ from core import errors
 # A second request with an idempotency key waits for the first under the balance's lock, and the first, settling, waits
 # for the balance. The server ends one of the two.
 _DEADLOCKS_MAX = 3
-# Each request of an organization locks its balance twice. Were the disk waited for under that lock, it would bound what
-# the organization can do in a second.
-UNSYNCED = "(SELECT set_config('synchronous_commit', 'off', true)) unsynced"
-# Within a longer transaction it must not stay so: that one's commit waits as ever.
-_SYNCED_AGAIN = "SET LOCAL synchronous_commit TO DEFAULT"
-# The smallest thing to commit: then all before it is on the disk, and on the standbys where they are waited for.
-_FLUSH = "SELECT pg_logical_emit_message(true, 'pixelpar', '')::text"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # Results come as text; what is not listed stays text. By the type's number in the server's catalogue.
 _READERS: dict[int, Callable[[str], Any]] = {
@@ -44,33 +37,18 @@ _READERS: dict[int, Callable[[str], Any]] = {
 }
 
 
-def durable_row(statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """As `row`, for a statement with UNSYNCED among its sources, which gives its locks back before the disk has it.
-
-    Waits for the disk afterwards, together with whoever else does: what is returned is as safe as after any commit.
-    Raises as `row` does; then the statement may have been committed, as with every commit whose answer is lost.
-    """
-    return _row(statement, parameters, flushes=True)
-
-
 def row(statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Run one statement with `%(name)s` parameters and return its first row, if any.
 
-    Outside a transaction the connection goes back to the pool at once. Values travel apart from the statement; where
-    the server cannot infer a parameter's type, the statement says it. Raises Django's database errors.
+    Outside a transaction it is on the disk when this returns, and the connection goes back to the pool at once. Values
+    travel apart from the statement; where the server cannot infer a parameter's type, the statement says it. Raises
+    Django's database errors; then it may have been committed, as with every commit whose answer is lost.
     """
-    return _row(statement, parameters, flushes=False)
-
-
-def _row(statement: str, parameters: Mapping[str, Any], *, flushes: bool) -> tuple[Any, ...] | None:
     wrapper = cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
     if wrapper.connection is not None:  # inside a transaction, or where the ORM has just been at work
         try:
             with wrapper.wrap_database_errors:
-                found = _run(wrapper.connection, statement, parameters)
-                if flushes:
-                    _run(wrapper.connection, _SYNCED_AGAIN if wrapper.in_atomic_block else _FLUSH, {})
-                return found
+                return _run(wrapper.connection, statement, parameters)
         finally:
             give_back()
     with wrapper.wrap_database_errors:
@@ -79,10 +57,7 @@ def _row(statement: str, parameters: Mapping[str, Any], *, flushes: bool) -> tup
         # Straight from the pool: setting up Django's wrapper around it costs as much as a small statement.
         borrowed = pool.getconn()
         try:
-            found = _run(borrowed, statement, parameters)
-            if flushes:
-                _run(borrowed, _FLUSH, {})
-            return found
+            return _run(borrowed, statement, parameters)
         finally:
             pool.putconn(borrowed)
 

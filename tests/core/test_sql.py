@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 from django.db import OperationalError, connection, transaction
 
 from core import sql
-from imagesapi import admission
 from tests import databases
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -106,74 +105,17 @@ def test_it_is_part_of_the_transaction_it_is_called_in(rows: str) -> None:
     assert sql.row("SELECT seen FROM deadlock WHERE id = 1", {}) == (0,)
 
 
-def _asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements that go to the server from here on."""
-    found: list[str] = []
-    run = sql._run_once
-
-    def note(raw: object, statement: str, parameters: Mapping[str, object]) -> tuple[object, ...] | None:
-        found.append(statement)
-        return run(raw, statement, parameters)
-
-    monkeypatch.setattr(sql, "_run_once", note)
-    return found
-
-
-MARKED = f"WITH marked AS (UPDATE deadlock SET seen = 7 RETURNING id) SELECT * FROM marked, {sql.UNSYNCED}"
-ON_DISK = "SELECT pg_current_wal_flush_lsn() >= %(at)s::pg_lsn"
-
-
-def test_a_durable_row_is_on_the_disk(rows: str) -> None:
-    """Test databases do not wait for the disk otherwise: so what is seen here is what the second commit waits for."""
+def test_what_it_returns_is_on_the_disk(rows: str) -> None:
+    """Test databases do not wait for the disk: so this one does, as every other."""
     with databases.connect(rows) as line:
         line.execute(f'ALTER DATABASE "{rows}" SET synchronous_commit = on')
     sql.end_pool()
     try:
         for _ in range(20):
-            found = sql.durable_row(f"{MARKED}, pg_current_wal_insert_lsn() AS at", {})
+            found = sql.row("UPDATE deadlock SET seen = 7 RETURNING pg_current_wal_insert_lsn() AS at", {})
             assert found is not None
-            assert sql.row(ON_DISK, {"at": found[-1]}) == (True,)
+            assert sql.row("SELECT pg_current_wal_flush_lsn() >= %(at)s::pg_lsn", {"at": found[0]}) == (True,)
     finally:
         with databases.connect(rows) as line:
             line.execute(f'ALTER DATABASE "{rows}" SET synchronous_commit = off')
         sql.end_pool()
-
-
-def test_a_durable_row_waits_for_the_disk_only_once_it_is_committed(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _asked(monkeypatch)
-    assert sql.durable_row(MARKED, {}) is not None
-    assert asked == [MARKED, sql._FLUSH]
-    asked.clear()
-    with transaction.atomic():
-        sql.durable_row(MARKED, {})
-        assert sql._FLUSH not in asked
-
-
-def test_a_longer_transaction_waits_for_the_disk_as_ever(rows: str) -> None:
-    def waits() -> tuple[object, ...] | None:
-        return sql.row("SELECT current_setting('synchronous_commit')", {})
-
-    with databases.connect(rows) as line:
-        line.execute(f'ALTER DATABASE "{rows}" SET synchronous_commit = on')
-    sql.end_pool()
-    try:
-        with transaction.atomic():
-            assert waits() == ("on",)
-            assert sql.durable_row(MARKED, {}) is not None
-            assert waits() == ("on",)
-    finally:
-        with databases.connect(rows) as line:
-            line.execute(f'ALTER DATABASE "{rows}" SET synchronous_commit = off')
-        sql.end_pool()
-
-
-def test_a_commit_that_does_not_wait_is_for_its_statement_alone(rows: str) -> None:
-    with databases.connect(rows) as line:
-        before = line.execute("SHOW synchronous_commit").fetchone()
-    sql.durable_row(MARKED, {})
-    assert sql.row("SELECT current_setting('synchronous_commit')", {}) == before
-
-
-def test_what_locks_a_balance_does_not_wait_under_the_lock() -> None:
-    statements = (admission._ADMIT, admission._ADMIT_PENDING, admission._SETTLE, admission._FAIL)
-    assert all(statement.count(sql.UNSYNCED) == 1 for statement in statements)
