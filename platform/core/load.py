@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import threading
 
 from django.conf import settings
 
 from core import errors
+from core.turns import Turns
 
 _RETRY_AFTER_S = 2
 
@@ -20,33 +20,7 @@ _lock = threading.Lock()
 _in_flight = 0
 
 
-class _Queue:
-    """A semaphore that serves in the order of arrival; Python's own lets newcomers pass those who wait."""
-
-    def __init__(self, places: int) -> None:
-        self._lock = threading.Lock()
-        self._free = places
-        self._waiting: collections.deque[threading.Lock] = collections.deque()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            called = threading.Lock()
-            called.acquire()
-            self._waiting.append(called)
-        called.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()  # the place goes over without ever being free
-            else:
-                self._free += 1
-
-
-_turns = _Queue(_TURNS)
+_turns = Turns(_TURNS)
 
 
 class _Slot:

@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import functools
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -17,9 +18,10 @@ from typing import Any, cast
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from core import errors
+from core.lanes import Lanes
 
 # A second request with an idempotency key waits for the first under the balance's lock, and the first, settling, waits
 # for the balance. The server ends one of the two.
@@ -52,14 +54,34 @@ def row(statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None
         finally:
             give_back()
     with wrapper.wrap_database_errors:
-        pool = wrapper.pool
-        pool.open()
-        # Straight from the pool: setting up Django's wrapper around it costs as much as a small statement.
-        borrowed = pool.getconn()
+        # Past Django's wrapper: setting it up around a connection costs as much as a small statement.
+        pool_lanes = _lanes_of(wrapper.pool)
+        lane = pool_lanes.take()
         try:
-            return _run(borrowed, statement, parameters)
-        finally:
-            pool.putconn(borrowed)
+            found = _run(lane.raw, statement, parameters)
+        except BaseException:
+            pool_lanes.drop(lane)
+            raise
+        pool_lanes.give_back(lane)
+        return found
+
+
+_lanes: Lanes | None = None
+_lanes_lock = threading.Lock()
+
+
+def _lanes_of(pool: Any) -> Lanes:
+    global _lanes
+    found = _lanes
+    if found is None or found.pool is not pool:
+        with _lanes_lock:
+            found = _lanes
+            if found is None or found.pool is not pool:
+                if found is not None:
+                    found.close()
+                pool.open()
+                found = _lanes = Lanes(pool)
+    return found
 
 
 @functools.lru_cache(maxsize=256)
@@ -108,6 +130,8 @@ def _run_once(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[
 
 def _checked(result: Any, server: Any) -> Any:
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        if server.status == ConnStatus.BAD:  # no word of the server's own: it has gone
+            raise psycopg.OperationalError("the database closed the connection")
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return result
 
@@ -161,6 +185,11 @@ def reading(*, timeout_s: int = 2) -> Iterator[None]:
 
 def end_pool() -> None:
     """Close this process's connections; the next use opens new ones."""
+    global _lanes
+    with _lanes_lock:
+        found, _lanes = _lanes, None
+    if found is not None:
+        found.close()
     connection.close()
     cast(DatabaseWrapper, connection).close_pool()
 
