@@ -51,21 +51,28 @@ def test_the_connection_that_was_used_last_comes_first() -> None:
 
 def test_who_finds_none_free_is_told_in_time() -> None:
     found = Lanes(Pool(4))
-    found.take()
-    lane = found.take()
+    lane, *_ = [found.take() for _ in range(lanes._PLACES)]
     with pytest.raises(PoolTimeout):
         found.take()
     found.give_back(lane)
     assert found.take() is lane
 
 
-@pytest.mark.parametrize(("max_size", "places"), [(1, 1), (2, 1), (3, 2), (9, 2)])
+@pytest.mark.parametrize(("max_size", "places"), [(1, 1), (2, 1), (3, 2), (4, 3), (9, 3)])
 def test_it_leaves_the_pool_something(max_size: int, places: int) -> None:
     found = Lanes(Pool(max_size))
     for _ in range(places):
         found.take()
     with pytest.raises(PoolTimeout):
         found.take()
+
+
+def test_only_some_stay_out_of_the_pool() -> None:
+    pool = Pool(9)
+    found = Lanes(pool)
+    for lane in [found.take() for _ in range(lanes._PLACES)]:
+        found.give_back(lane)
+    assert len(pool.returned) == lanes._PLACES - lanes._KEPT
 
 
 def test_the_only_connection_of_a_pool_is_never_kept() -> None:
