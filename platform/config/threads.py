@@ -21,7 +21,7 @@ _ACCEPTS = 32
 # A process with more connections than another leaves it this long to take the next, looking again at every step; then
 # it takes a few itself, for the other may be busy, or about to be replaced.
 _HEAD_START_S = 0.01
-_HEAD_START_STEP_S = 0.002
+_HEAD_START_STEP_S = 0.001
 _UNTAKEN_ACCEPTS = 4
 # A client that stalls in the middle of its request, or of our answer, gets its thread taken away.
 _STALL_S = 90
@@ -62,7 +62,7 @@ class Worker(ThreadWorker):
 
     def accept(self, listener: Any) -> None:
         """All that wait, not one of them for each turn of the loop, up to an even share."""
-        untaken = self._others_leave_it()
+        untaken = self._others_leave_it(listener)
         for number in range(_ACCEPTS):
             before = self.nr_conns
             super().accept(listener)
@@ -71,13 +71,22 @@ class Worker(ThreadWorker):
             if spread.CONNECTIONS.is_ahead(self.age) and not (untaken and number + 1 < _UNTAKEN_ACCEPTS):
                 return
 
-    def _others_leave_it(self) -> bool:
-        """Give processes with fewer connections a head start; True when none of them used it."""
+    def _others_leave_it(self, listener: Any) -> bool:
+        """Give processes with fewer connections a head start; True when none of them used it.
+
+        Not longer than something waits: whoever is ahead for long has connections that want the main loop meanwhile.
+        """
+        waiting = None
         ends_at = time.monotonic() + _HEAD_START_S
         while spread.CONNECTIONS.is_ahead(self.age):
             if time.monotonic() >= ends_at:
                 return True
+            if waiting is None:
+                waiting = select.poll()
+                waiting.register(listener, select.POLLIN)
             time.sleep(_HEAD_START_STEP_S)
+            if not waiting.poll(0):
+                return False
         return False
 
     def handle(self, conn: Any) -> Any:
