@@ -125,7 +125,7 @@ DATABASE_OWNER_URL = ENV.str("DATABASE_OWNER_URL", default=DATABASE_URL)
 EMBEDDED_DATABASE = None if DATABASE_URL else database.locate(DATA_DIR)
 # Within the embedded server, another database than the usual one (tests use this).
 DATABASE_NAME = ENV.str("DATABASE_NAME", default=database.NAME)
-DATABASE_POOL_SIZE = ENV.int("DATABASE_POOL_SIZE", default=4)
+DATABASE_POOL_SIZE = ENV.int("DATABASE_POOL_SIZE", default=6)
 
 
 def _database(url: str, role: str) -> dict[str, Any]:
