@@ -31,11 +31,11 @@ class Lane:
 
 
 class Lanes:
-    """A pool's lanes. It keeps at least one connection for everything else, unless it has only one."""
+    """A pool's lanes. Whoever needs a connection for something else finds most of them, unless there is only one."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
-        self._kept_most = min(_KEPT, pool.max_size - 1)
+        self._kept_most = min(_KEPT, (pool.max_size - 1) // 2)  # the larger half is everybody's
         self._turns = Turns(max(min(_PLACES, pool.max_size - 1), 1))
         self._kept: list[Lane] = []
         self._is_closed = False
