@@ -27,6 +27,7 @@ pytest_plugins = [
     "tests.browsers",
     "tests.imagesapi.steps",
 ]
+gc.disable()  # until everything is loaded
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
@@ -64,6 +65,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What is loaded by now stays: the garbage collector need not walk through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # as in the web processes
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -71,7 +71,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Small stacks: a thousand threads then cost their own pages only."""
+    """Small stacks: a thousand threads then cost their own pages only. Loading makes no garbage worth looking for."""
+    gc.disable()
     if worker.core is not None:
         cores.keep_to(worker.core)
     threading.stack_size(512 * 1024)
@@ -82,6 +83,7 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
 
 
 def child_exit(server: Any, worker: Any) -> None:
