@@ -244,7 +244,7 @@ class Generation(models.Model):
                 name="generation_once_per_idempotency_key",
                 condition=Q(idempotency_key__isnull=False, status__in=["pending", "processing", "completed"]),
             ),
-            # In the database alone (0010_lean_writes.sql): which states there are, and what goes with each.
+            # In the database alone (migrations/0001_states.sql): which states there are, and what goes with each.
         )
         indexes = (
             models.Index(fields=["organization", "-id"], name="generation_by_organization"),
@@ -304,7 +304,7 @@ class Attempt(models.Model):
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=["generation", "number"], name="attempt_number_once"),
-            # In the database alone (0010_lean_writes.sql): which states there are, and what goes with each.
+            # In the database alone (migrations/0001_states.sql): which states there are, and what goes with each.
         )
         indexes = (
             models.Index(fields=["offer", "-sent_at"], name="attempt_by_offer"),
