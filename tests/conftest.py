@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
-from pytest_django.fixtures import Settings
 from pytest_socket import socket_allow_hosts
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -121,9 +121,16 @@ def _loopback_only() -> None:
     socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
 
 
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders that are not there yet: most tests store nothing."""
+    root = tmp_path_factory.mktemp("stores")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(settings: Settings, tmp_path: Path) -> None:
-    settings.STORE_DIR = tmp_path / "images"
+def _own_folders(stores: Iterator[Path]) -> None:
+    settings.STORE_DIR = next(stores)
 
 
 @pytest.fixture(autouse=True)
