@@ -96,6 +96,7 @@ PAGE_MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+PROCRASTINATE_ON_APP_READY = "core.queueing.use_connector"
 API_ROOTS = ("/openai/v1/", "/v1/")
 
 ROOT_URLCONF = "config.urls"
