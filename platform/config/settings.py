@@ -141,7 +141,15 @@ def _database(url: str, role: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             # Opened on first use, so after the fork; a connection goes back at the end of each statement that counts.
-            "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10, "max_waiting": 0},
+            "pool": {
+                "min_size": 1,
+                "max_size": DATABASE_POOL_SIZE,
+                "timeout": 10,
+                "max_waiting": 0,
+                # By default it pauses ever longer for five minutes: as long again after the server is back. Given up
+                # early, the next request that needs a connection begins anew.
+                "reconnect_timeout": 5,
+            },
             "application_name": "pixelpar",
             # The hot statements are prepared and touch single rows: planning them anew each time costs more than
             # running them, and compiling them more still.

@@ -42,6 +42,7 @@ class Lanes:
 
     def take(self) -> Lane:
         """To be given back, or dropped. Raises PoolTimeout, or what the pool raises when there is no server."""
+        until_s = time.monotonic() + self.pool.timeout
         if not self._turns.take(timeout_s=self.pool.timeout):
             raise PoolTimeout(f"no connection was free for {self.pool.timeout} s")
         try:
@@ -49,7 +50,7 @@ class Lanes:
         except IndexError:
             pass
         try:
-            return Lane(self.pool.getconn())
+            return Lane(self.pool.getconn(timeout=max(until_s - time.monotonic(), 0.0)))
         except BaseException:
             self._turns.give_back()
             raise

@@ -21,14 +21,16 @@ PID = "SELECT pg_backend_pid()"
 class Pool:
     """Hands out numbers instead of connections."""
 
-    timeout = 0.05
+    timeout: float = 0.05
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
         self.given = 0
         self.returned: list[Any] = []
+        self.waits_s: list[float] = []
 
-    def getconn(self) -> int:
+    def getconn(self, *, timeout: float) -> int:
+        self.waits_s.append(timeout)
         self.given += 1
         return self.given
 
@@ -111,11 +113,23 @@ def test_a_server_that_is_not_there_costs_no_place() -> None:
     found = Lanes(pool)
     failing = pytest.MonkeyPatch()
     with failing.context() as patch:
-        patch.setattr(pool, "getconn", lambda: (_ for _ in ()).throw(PoolTimeout("nobody")))
+        patch.setattr(pool, "getconn", lambda **_: (_ for _ in ()).throw(PoolTimeout("nobody")))
         for _ in range(5):
             with pytest.raises(PoolTimeout, match="nobody"):
                 found.take()
     assert [found.take().raw, found.take().raw] == [1, 2]
+
+
+def test_who_waited_for_a_place_waits_so_much_less_for_a_connection() -> None:
+    pool = Pool(2)
+    pool.timeout = 10
+    found = Lanes(pool)
+    lane = found.take()
+    threading.Timer(0.2, found.drop, [lane]).start()
+    found.take()
+    first_s, second_s = pool.waits_s
+    assert first_s == pytest.approx(10, abs=0.15)
+    assert second_s == pytest.approx(9.8, abs=0.15)
 
 
 def test_many_threads_share_few_connections(committed: None) -> None:
