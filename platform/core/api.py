@@ -8,13 +8,11 @@ import orjson
 import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import ResponseHeaders
-from psycopg_pool import PoolTimeout, TooManyRequests
 from rest_framework import exceptions as drf
 
-from core import bigjson, errors
+from core import bigjson, errors, outages
 
 log = structlog.get_logger(__name__)
 
@@ -61,9 +59,11 @@ def render_error(error: errors.PixelparError) -> HttpResponse:
 def exception_handler(raised: Exception, context: dict[str, Any]) -> HttpResponse:
     """REST framework's exception handler: whatever a view raises leaves as OpenAI's envelope."""
     error = _translate(raised)
-    if error.status >= 500 and not isinstance(raised, errors.PixelparError):
+    if error.status >= 500 and not isinstance(raised, errors.PixelparError) and not error.is_logged:
         log.error("request failed", exc_info=raised)
     response = render_error(error)
+    if error.is_logged:
+        response._has_been_logged = True  # type: ignore[attr-defined] # Django would write a line of its own
     if isinstance(raised, drf.MethodNotAllowed):
         response.headers["Allow"] = ", ".join(context["view"].allowed_methods)
     return response
@@ -87,9 +87,13 @@ def _translate(raised: Exception) -> errors.PixelparError:
             return errors.BodyTooLarge("The body is larger than what is taken here.")
         case SuspiciousOperation():  # such as thousands of parameters in the address
             return errors.InvalidRequest("The request could not be read: it has too many parameters, or broken ones.")
-        case PoolTimeout() | TooManyRequests() | OperationalError() | InterfaceError():
-            log.error("the database does not answer", exc_info=raised)
-            return errors.Overloaded("The database does not answer just now. Try again shortly.", retry_after_s=5)
+    if outages.is_outage(raised):
+        outages.tell(log, "the database cannot serve", raised)
+        error = errors.Overloaded(
+            "The database does not answer just now. Try again shortly.", retry_after_s=outages.RETRY_AFTER_S
+        )
+        error.is_logged = True
+        return error
     return errors.InternalError(
         "Something went wrong on our side. The request id in this answer's headers finds it in our log."
     )

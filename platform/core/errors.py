@@ -32,6 +32,8 @@ class PixelparError(Exception):
         self.error_code = code or self.code
         self.retry_after_s = self.retry_after_default_s if retry_after_s is None else retry_after_s
         self.details = details or {}
+        # Set by whoever has already written the one line that our log gets about it.
+        self.is_logged = False
         self.more_headers = headers or {}
 
     def envelope(self) -> dict[str, Any]:
@@ -183,6 +185,28 @@ class AllProvidersFailed(PixelparError):
 class Overloaded(PixelparError):
     status, type, code = 503, "server_error", "overloaded"
     retry_after_default_s = 5
+
+
+class StorageUnavailable(PixelparError):
+    """Pictures cannot be kept just now, which was noticed before anything was done."""
+
+    status, type, code = 503, "server_error", "storage_unavailable"
+    retry_after_default_s = 5
+
+
+class StorageFailed(StorageUnavailable):
+    """A picture could not be kept once it was there; another try is another picture."""
+
+    code = "storage_failed"
+    should_retry = False
+
+
+class Interrupted(PixelparError):
+    """Cut short by trouble of ours. It may be completed yet, so another try may be a second picture."""
+
+    status, type, code = 503, "server_error", "interrupted"
+    should_retry = False
+    retry_after_default_s = 30
 
 
 class NotConfigured(PixelparError):

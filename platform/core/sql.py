@@ -18,7 +18,7 @@ from typing import Any, cast
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 
 from core import errors
 from core.lanes import Lanes
@@ -130,7 +130,8 @@ def _run_once(raw: Any, statement: str, parameters: Mapping[str, Any]) -> tuple[
 
 def _checked(result: Any, server: Any) -> Any:
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        if server.status == ConnStatus.BAD:  # no word of the server's own: it has gone
+        # No word of the server's own, only the driver's: it has gone.
+        if server.status == ConnStatus.BAD or result.error_field(DiagnosticField.SQLSTATE) is None:
             raise psycopg.OperationalError("the database closed the connection")
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return result
