@@ -59,9 +59,11 @@ _CREATING = (
     *Fault.of(errors.UnsupportedMediaType),
     *Fault.of(errors.KeyReused),
     *Fault.of(errors.TooManyRequests),
-    *Fault.of(errors.InternalError, "interrupted", "storage_failed"),
     *Fault.of(errors.AllProvidersFailed),
     *Fault.of(errors.Overloaded, "providers_resting"),
+    *Fault.of(errors.StorageUnavailable),
+    *Fault.of(errors.StorageFailed),
+    *Fault.of(errors.Interrupted),
     *Fault.of(errors.NotConfigured),
     *Fault.of(errors.ProviderTimeout),
 )

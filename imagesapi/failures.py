@@ -48,20 +48,42 @@ def above_max_cost(hold_nanos: int, max_cost_nanos: int) -> errors.PixelparError
 
 
 def store_is_down() -> errors.PixelparError:
-    return errors.InternalError(
-        "The image was made and could not be stored; nothing was charged.", code="storage_failed"
-    )
+    """For a picture that was made; whoever says so has logged why."""
+    return _logged(errors.StorageFailed("The image was made and could not be stored; nothing was charged."))
+
+
+def inputs_are_not_stored() -> errors.PixelparError:
+    return _logged(errors.StorageUnavailable("The pictures could not be stored, and nothing was charged. Try again."))
 
 
 def taken_over() -> errors.PixelparError:
     """Another process closed this generation while we worked: we were presumed dead."""
-    return errors.InternalError(
-        "The request was interrupted. Look it up by its id to see whether it was completed.", code="interrupted"
-    )
+    return errors.Interrupted("The request was interrupted. Look it up by its id to see whether it was completed.")
 
 
 def settlement_pending() -> errors.PixelparError:
-    return errors.InternalError(
-        "The image was made and is kept, and the answer could not be completed. Look the request up by its id shortly.",
-        code="interrupted",
+    return _logged(
+        errors.Interrupted(
+            "The image was made and is kept, and the answer could not be completed. Look the request up by its id "
+            "shortly."
+        )
     )
+
+
+def database_is_down() -> errors.PixelparError:
+    """For a request that had begun: what a provider did for it may have cost something."""
+    return _logged(
+        errors.Interrupted(
+            "The database failed while this was worked on, and without an image nothing is charged. Look it up by its "
+            "id shortly."
+        )
+    )
+
+
+def broke_off() -> errors.PixelparError:
+    return _logged(errors.InternalError("Something went wrong on our side, and nothing was charged."))
+
+
+def _logged(error: errors.PixelparError) -> errors.PixelparError:
+    error.is_logged = True
+    return error

@@ -21,7 +21,7 @@ from django.utils import timezone
 from accounts import keys, scopes
 from accounts.callers import Caller
 from billing import ledger
-from core import errors, faults, ids, load, memory, sql
+from core import errors, faults, ids, load, memory, outages, sql
 from imagesapi import (
     admission,
     answers,
@@ -109,9 +109,11 @@ def create(
     """Make the images and charge what they cost. `caller` may be some seconds old: the hold looks at its key again.
 
     `on_partial` gets unfinished pictures while a provider streams. Raises a PixelparError when there is nothing to
-    deliver; then nothing is charged. Raises a database error when the idempotency key is taken (admission.is_taken).
+    deliver; then nothing is charged. Raises a database error when the idempotency key is taken (admission.is_taken),
+    and one that is an outage when the hold could not be written.
     """
     generation_id = generation_id or ids.new()
+    store.require_room()
     with load.slot(), memory.scope(), leases.working(generation_id):
         faults.point("before_hold")
         found, verdict = admitted(generation_id, caller, request, marks=marks)
@@ -273,7 +275,7 @@ def _settle(job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], se
         keep(settlement, images)
         job.result_is_kept = True
     except store.StoreError as error:
-        log.exception("images could not be kept; the platform absorbs their cost")
+        log.error("images could not be kept; the platform absorbs their cost", reason=str(error))
         raise close(
             job,
             failures.store_is_down(),
@@ -383,7 +385,7 @@ def closed_whatever_happens(job: Job) -> Iterator[None]:
             results.leave(job.id)
         if job.is_resolved and isinstance(error, errors.PixelparError):
             raise
-        log.exception("a request broke off")
+        outages.tell(log, "a request broke off", error)
         if job.result_is_kept:
             raise failures.settlement_pending() from error
         if not job.tries:
@@ -391,7 +393,7 @@ def closed_whatever_happens(job: Job) -> Iterator[None]:
         last = job.tries[-1]
         if last.status in ("sent", "succeeded"):  # what the provider bills for it is for reconciliation to find
             last.status = "unknown"
-        failure = errors.InternalError("Something went wrong on our side, and nothing was charged.")
+        failure = failures.database_is_down() if outages.is_outage(error) else failures.broke_off()
         with contextlib.suppress(DatabaseError):  # then recovery voids it when the lease ends
             close(job, failure, status="upstream_failure")
         if isinstance(error, Exception):

@@ -106,6 +106,11 @@ def wake(generation_id: uuid.UUID) -> None:
 def run(generation_id: str) -> None:
     """Do one asynchronous request."""
     number = uuid.UUID(generation_id)
+    try:
+        store.require_room()
+    except errors.StorageUnavailable:  # it goes on waiting, and recovery wakes it again
+        log.warning("an asynchronous request waits for room in the store", request_id=ids.public("req", number))
+        return
     faults.point("before_take")
     with leases.working(number):
         taken = _take(number)
@@ -218,7 +223,7 @@ def _picture(facts: dict[str, Any], paths: dict[str, str]) -> InputImage:
 
 
 def _keep_inputs(request: ImageRequest) -> list[dict[str, Any]]:
-    """Put the pictures where the worker finds them. Raises InternalError when they cannot be stored."""
+    """Put the pictures where the worker finds them. Raises StorageUnavailable when they cannot be stored."""
     kept: list[dict[str, Any]] = []
     try:
         for image in (*request.images, request.mask, request.markup):
@@ -227,10 +232,8 @@ def _keep_inputs(request: ImageRequest) -> list[dict[str, Any]]:
                 kept.append({"sha256": image.sha256, "path": path})
     except store.StoreError as error:
         _forget_inputs(kept)
-        log.exception("input pictures could not be kept")
-        raise errors.InternalError(
-            "The pictures could not be stored; nothing was charged.", code="storage_failed"
-        ) from error
+        log.error("input pictures could not be kept", reason=str(error))
+        raise failures.inputs_are_not_stored() from error
     return kept
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Organization
-from core import errors, faults, ids, sql
+from core import errors, faults, ids, outages, sql
 from imagesapi import (
     admission,
     calling,
@@ -113,8 +113,12 @@ def sweep() -> Report:
         for abandoned in sorted(batch, key=lambda found: found.job is not None):
             try:
                 word = _resolve(abandoned)
-            except Exception:  # one that cannot be resolved must not keep the others waiting
-                log.exception("a generation could not be recovered; trying again", generation=str(abandoned.id))
+            except store.StoreError as error:
+                log.error("what a generation came to could not be kept; trying again", reason=str(error))
+                word = "waiting"
+            except Exception as error:  # noqa: BLE001 - one that cannot be resolved must not keep the others waiting
+                told = str(abandoned.id)
+                outages.tell(log, "a generation could not be recovered; trying again", error, generation=told)
                 word = "waiting"
             setattr(report, word, getattr(report, word) + 1)
         if len(batch) < _BATCH:

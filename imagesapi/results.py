@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from imagesapi.store import StoreError
+from imagesapi.store import failed
 
 
 class _Slots:
@@ -98,7 +98,7 @@ def keep(generation_id: uuid.UUID, document: dict[str, Any]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             slots.give_back(generation_id)
-        raise StoreError(f"{type(error).__name__}: {error.strerror}") from error
+        raise failed(error, size_bytes=len(rest)) from error
 
 
 def drop(generation_id: uuid.UUID) -> None:
