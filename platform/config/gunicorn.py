@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -96,5 +97,5 @@ def when_ready(server: Any) -> None:
     """Tell the supervisor that connections are taken."""
     path = os.environ.get("READY_FILE")
     if path:
-        with open(path, "w") as handle:
+        with contextlib.suppress(OSError), open(path, "w") as handle:  # that it is there is enough
             handle.write(str(os.getpid()))

@@ -166,8 +166,16 @@ def _watch(children: list[_Child], server: database.Server | None, say: Say) -> 
             checked_at_s = now_s
             if not database.running(server):
                 say("PostgreSQL does not answer; starting it again")
-                with contextlib.suppress(database.DatabaseError):
+                try:
                     database.start(server, say)
+                except (database.DatabaseError, OSError, subprocess.SubprocessError) as error:
+                    say(f"PostgreSQL could not be started, trying again: {_gist(str(error))}")
+
+
+def _gist(message: str) -> str:
+    """The line that says why, of a message that may hold the end of the server's log."""
+    lines = [line for line in message.splitlines() if line.strip()] or [""]
+    return next((line for line in reversed(lines) if "FATAL:" in line or "PANIC:" in line), lines[-1])
 
 
 def _end(children: list[_Child], say: Say) -> None:

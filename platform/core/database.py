@@ -236,11 +236,11 @@ def _initialise(server: Server, binaries: Path) -> None:
 
 def _launch(server: Server, binaries: Path) -> None:
     include = server.data / "pixelpar.conf"
-    include.write_text(f"{_CONFIGURATION}unix_socket_directories = '{server.sockets}'\n")
+    _write(include, f"{_CONFIGURATION}unix_socket_directories = '{server.sockets}'\n")
     main = server.data / "postgresql.conf"
     text = main.read_text()
     if "include 'pixelpar.conf'" not in text:
-        main.write_text(f"{text}\ninclude 'pixelpar.conf'\n")
+        _write(main, f"{text}\ninclude 'pixelpar.conf'\n")
     log = server.data / "server.log"
     if log.exists() and log.stat().st_size > 20_000_000:
         log.replace(log.with_suffix(".log.1"))
@@ -253,6 +253,21 @@ def _launch(server: Server, binaries: Path) -> None:
     if done.returncode or not running(server):
         tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
         raise DatabaseError(f"PostgreSQL did not start:\n{done.stdout[-500:]}{tail}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and nothing when it says so already: the disk may be full. Raises DatabaseError."""
+    if path.exists() and path.read_text() == text:
+        return
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        unfinished.write_text(text)
+        unfinished.chmod(0o600)
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise DatabaseError(f"{path} could not be written: {error.strerror}") from error
 
 
 def _clear_stale(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from typing import Any
 
 from django.conf import settings
@@ -43,8 +43,9 @@ class Command(BaseCommand):
                 database.stop(server)
 
     def _say(self, line: str) -> None:
-        self.stdout.write(line)
-        self.stdout.flush()
+        with contextlib.suppress(OSError):  # whatever it is written to may be full, which must not end everything
+            self.stdout.write(line)
+            self.stdout.flush()
 
     def _prepare(self) -> None:
         executor = MigrationExecutor(connection)
@@ -63,4 +64,3 @@ class Command(BaseCommand):
         if self._welcome is not None:
             self._say(demo.message(self._welcome))
         self._say(f"\nPixelpar is at {settings.BASE_URL} (Ctrl-C stops it)")
-        sys.stdout.flush()
