@@ -2,6 +2,8 @@
 
 from django.urls import include, path
 
+handler500 = "web.views.failed"
+
 urlpatterns = [
     path("", include("imagesapi.urls")),
     path("accounts/", include("allauth.urls")),

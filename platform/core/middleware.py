@@ -29,6 +29,7 @@ _BY_STATUS: dict[int, type[errors.PixelparError]] = {
     413: errors.BodyTooLarge,
     415: errors.UnsupportedMediaType,
     429: errors.TooManyRequests,
+    503: errors.Overloaded,
 }
 
 
@@ -124,5 +125,6 @@ def _explain(request: HttpRequest, status: int) -> errors.PixelparError:
         403: "This is not allowed.",
         405: f"{request.method} is not possible here.",
         413: "The request is too large.",
+        503: "This is not available just now. Try again shortly.",
     }.get(status, "Something went wrong on our side. The request id in this answer's headers finds it in our log.")
     return kind(message)

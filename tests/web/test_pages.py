@@ -6,9 +6,12 @@ import re
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from accounts import organizations
 from accounts.models import Organization, User
@@ -48,6 +51,22 @@ def test_it_takes_the_servers_address_from_the_settings(client: Client, db: None
     page = client.get("/", headers={"Host": "evil.example"}).content.decode()
     assert "https://images.example/openai/v1" in page
     assert "evil.example" not in page
+
+
+def test_it_says_so_while_the_database_cannot_serve(alice: User, organization: Organization) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OperationalError("no space") from psycopg.errors.DiskFull(
+            "could not extend file: No space left on device"
+        )
+
+    browser = sign_in(alice)
+    browser.raise_request_exception = False
+    with connection.execute_wrapper(refuse), capture_logs() as lines:
+        answer = browser.get("/app")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert b"not available just now" in answer.content
+    assert [(line["event"], line["reason"]) for line in lines] == [("the database cannot serve", "no space")]
+    assert browser.get("/app").status_code == 200
 
 
 def test_it_shows_the_balance_and_the_first_steps(alice: User, organization: Organization) -> None:
