@@ -188,7 +188,7 @@ def _create(order: Mapping[str, Any]) -> Any:
         content_type="application/json",
         headers={**order["headers"], "Host": "127.0.0.1"},
     )
-    return {"status": reply.status_code, "body": json.loads(reply.content)}
+    return {"status": reply.status_code, "body": json.loads(reply.content), "headers": dict(reply.headers)}
 
 
 def _work() -> Any:
