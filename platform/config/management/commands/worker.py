@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from procrastinate import PsycopgConnector
@@ -70,8 +69,6 @@ async def _work() -> None:
                 if not outages.is_outage(error):
                     raise
                 outages.tell(log, "the queue cannot be read; trying again", error)
-            # Periodic tasks are queued from a thread of asgiref's, on a connection that nobody asks whether it lives.
-            await sync_to_async(sql.give_back)()
             await asyncio.sleep(_PAUSE_S)
 
 
