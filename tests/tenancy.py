@@ -495,8 +495,10 @@ def ask(
 ) -> Reply:
     """Ask for a route with these words in its path and body, and with whatever else is smuggled in."""
     route = ROUTES[name]
-    path = reverse(name, kwargs={argument: words[kind] for argument, kind in route.path_ids.items()})
-    content = {**route.body, **{argument: words[kind] for argument, kind in route.body_ids.items()}, **(body or {})}
+    path_words = {argument: words[kind] for argument, kind in route.path_ids.items()}
+    body_words = {argument: words[kind] for argument, kind in route.body_ids.items()}
+    path = reverse(name, kwargs=path_words)
+    content = {**route.body, **body_words, **(body or {})}
     more: dict[str, Any] = {"headers": {**asker.headers, **(headers or {})}, "query_params": dict(query or {})}
     if method in ("POST", "PUT", "PATCH"):
         more["data"] = content
@@ -506,7 +508,7 @@ def ask(
     response = getattr(asker.client, method.lower())(path, **more)
     text = _CSRF.sub(b"", read(response))
     found = {header: value for header, value in response.headers.items() if header.lower() != "x-request-id"}
-    for word in (*words.values(), *echoes):
+    for word in (*path_words.values(), *body_words.values(), *echoes):
         text = text.replace(word.encode(), b"<id>")
         found = {header: value.replace(word, "<id>") for header, value in found.items()}
     return Reply(response.status_code, text, found)

@@ -31,7 +31,8 @@ from tests.tenancy import ROUTES, Asker, Reply, Tenant, ask, expected
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 REFUSALS = {302, 401, 403, 404, 405}
-SAMPLES = 30
+# What is looked for is three times what a request takes: ten tell it as surely as thirty, which `make prove` takes.
+SAMPLES = (10, pytest.param(30, marks=pytest.mark.prove))
 DIFFERENCE_MAX_S = 0.010
 # What a machine with other work to do looks like once; a view that tells differs each time.
 ROUNDS_MAX = 3
@@ -70,6 +71,7 @@ def built(
             suspended = organizations.create("Frozen", owner=owner)
             suspended.memberships.all().delete()
             world = World(alice, charlie, tenancy.build_askers([alice, charlie], suspended))
+            tenancy_rows.make_digest()
         yield world, store
         transaction.set_rollback(True)
 
@@ -111,7 +113,7 @@ def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[
             replies["own"] = ask(asker, name, method, asker.tenant.words)
     for tenant in world.others(asker) if route.takes_ids else ():
         whose = tenant.organization.slug
-        replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.missing()["model"]})
+        replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.KINDS["model"]()})
         if replies[whose] != replies["missing"]:
             yield f"an id of {whose} differs from a missing one: {replies[whose]}, {replies['missing']}"
     if route.kind == "document" and replies["missing"] != ask(
@@ -224,23 +226,24 @@ def test_it_pages_only_through_ones_own(world: World, name: str) -> None:
                 assert _leaks(replies[0], tenant) == []
 
 
+@pytest.mark.parametrize("samples", SAMPLES)
 @pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.names_an_object])
-def test_it_takes_as_long_for_anothers_as_for_a_missing_thing(world: World, name: str) -> None:
+def test_it_takes_as_long_for_anothers_as_for_a_missing_thing(world: World, name: str, samples: int) -> None:
     asker = world.asker("owner of charlatan" if ROUTES[name].kind == "page" else "full key of charlatan")
     for method in ROUTES[name].methods:
         rounds = []
         for _ in range(ROUNDS_MAX):
-            rounds.append(_difference_s(world, asker, name, method))
+            rounds.append(_difference_s(world, asker, name, method, samples=samples))
             if abs(rounds[-1]) < DIFFERENCE_MAX_S:
                 break
         else:
             pytest.fail(f"{method}: anothers take longer, or shorter, every time: {rounds}")
 
 
-def _difference_s(world: World, asker: Asker, name: str, method: str) -> float:
+def _difference_s(world: World, asker: Asker, name: str, method: str, *, samples: int) -> float:
     """Between the medians for another's thing and for a missing one, asked in turns."""
     taken_s: dict[str, list[float]] = {"foreign": [], "missing": []}
-    for _ in range(SAMPLES):
+    for _ in range(samples):
         for what, words in (("foreign", world.alice.words), ("missing", tenancy.missing())):
             started_s = time.perf_counter()
             ask(asker, name, method, words)
