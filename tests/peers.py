@@ -24,6 +24,8 @@ class Peer:
         self.requests: list[bytes] = []
         self.connections: list[socket.socket] = []
         self.arrivals: list[int] = []  # how many pieces the kernel handed over for each request
+        self._quiet = threading.Event()
+        self._quiet.set()
         self._listener = socket.create_server(
             (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=100
         )
@@ -46,6 +48,11 @@ class Peer:
         for thread in self._threads[1:]:
             thread.join(5)
 
+    def rest(self) -> None:
+        """Until what its last answer had to say, late or not, is on the line."""
+        assert self._quiet.wait(5)
+        time.sleep(0.01)  # for the kernel
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -59,10 +66,14 @@ class Peer:
             while (request := self._read(connection)) is not None:
                 self.requests.append(request)
                 answer = self.answers.popleft() if self.answers else self.usual
-                if isinstance(answer, bytes):
-                    connection.sendall(answer)
-                else:
-                    answer(connection, request)
+                self._quiet.clear()
+                try:
+                    if isinstance(answer, bytes):
+                        connection.sendall(answer)
+                    else:
+                        answer(connection, request)
+                finally:
+                    self._quiet.set()
 
     def _read(self, connection: socket.socket) -> bytes | None:
         data, pieces = b"", 0

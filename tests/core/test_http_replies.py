@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from core import http
+from core import _lines, http
 from tests.peers import HELLO, Answer, Peer, and_later, chunks, head, slowly, then_close
 
 MAX_BYTES = 4_000_000
@@ -28,10 +28,16 @@ both_ways = pytest.mark.parametrize("ask", [whole, streamed])
 Ask = Callable[..., http.Reply]
 
 
+@pytest.fixture(autouse=True)
+def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a connection is left alone for is for what comes late; here every question waits until all has come."""
+    monkeypatch.setattr(_lines, "_SHORTEST_REST_S", 0)
+
+
 def is_kept(peer: Peer) -> bool:
     """Whether the next call goes over the connection of the last one."""
     before = len(peer.connections)
-    time.sleep(0.06)
+    peer.rest()
     assert whole(peer).body == b"hello"
     return len(peer.connections) == before
 
