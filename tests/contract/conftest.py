@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class Process:
         self._process.stdin.flush()
         return self._read()
 
+    def paste(self, script: Path, folder: Path) -> str:
+        """What an example prints that is run as it is."""
+        line = {"do": "paste", "with": {"script": str(script), "folder": str(folder)}}
+        return str(self.ask(line)["answer"])
+
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout
         line = self._process.stdout.readline()
@@ -76,8 +81,9 @@ class Process:
 
     def stop(self) -> None:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        self._process.kill()  # it would take a second to end by itself, and holds nothing
         self._process.wait(10)
+        self._process.stdin.close()
         self._process.stdout.close()
 
 
@@ -116,30 +122,35 @@ class Sdk:
         return self._process.ask(line)
 
     def paste(self, script: Path, folder: Path) -> str:
-        """What an example prints that is run as it is."""
         self.asked += 1
-        line = {"do": "paste", "with": {"script": str(script), "folder": str(folder)}}
-        return str(self._process.ask(line)["answer"])
+        return self._process.paste(script, folder)
 
 
 @pytest.fixture(scope="session")
-def processes(session_server: LiveServer) -> Iterator[dict[str, Process]]:
-    """Those that were started; ended before the server is, which waits for its open connections."""
+def process(session_server: LiveServer) -> Iterator[Callable[[str], Process]]:
+    """Each is started once a session, when it is first needed: loading one takes longer than most tests.
+
+    They end before the server does, which waits for its open connections.
+    """
     installed.prepare()
     running: dict[str, Process] = {}
-    yield running
+
+    def find(name: str) -> Process:
+        if name not in running:
+            running[name] = Process(name)
+        return running[name]
+
+    yield find
     for process in running.values():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             process.stop()
 
 
 @pytest.fixture
-def sdk(request: pytest.FixtureRequest, processes: dict[str, Process]) -> Iterator[Sdk]:
-    """The client of `matrix.shows`, its process started once a session: loading one takes longer than most tests."""
+def sdk(request: pytest.FixtureRequest, process: Callable[[str], Process]) -> Iterator[Sdk]:
+    """The client of `matrix.shows`."""
     client = CLIENTS[request.param]
-    if client.process not in processes:
-        processes[client.process] = Process(client.process)
-    sdk = Sdk(client, processes[client.process])
+    sdk = Sdk(client, process(client.process))
     assert sdk.version == installed.locked()[client.version], "another version is loaded than is locked"
     yield sdk
     assert sdk.asked, "the table would claim for a client what it never did"

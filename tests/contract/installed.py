@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -65,6 +66,7 @@ def environment() -> dict[str, str]:
     return {**kept, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
+@functools.cache
 def locked() -> dict[str, str]:
     """The version of every client by the name of its package and lock: "openai 1", "litellm", "openai5", "ai"."""
     found = {}
