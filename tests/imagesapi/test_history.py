@@ -90,15 +90,19 @@ def test_it_pages_through_exactly_what_matches(
         assert seen == wanted, asked
 
 
-def test_it_looks_at_a_bounded_number_of_rows(client: Client, organization: Organization) -> None:
+@pytest.mark.parametrize("counts", [(6_000, 12_000), pytest.param((10_000, 50_000), marks=pytest.mark.prove)])
+def test_it_looks_at_a_bounded_number_of_rows(
+    client: Client, organization: Organization, counts: tuple[int, int]
+) -> None:
     """What a page costs does not grow with the history: a rare filter answers with an empty page and a way on."""
     looked = {}
-    for count in (10_000, 50_000):
-        Generation.objects.all().delete()
+    for count in counts:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM imagesapi_generation")
         past.many(organization, count=count, end=NOW, rare=count)
         looked[count] = _rows_looked_at(organization, history_pages._OLDER, status="cancelled")
         assert _rows_looked_at(organization, history_pages._OLDER) <= 2 * query.LIMIT_DEFAULT + 2
-    assert looked[10_000] == looked[50_000] == 2 * history_pages.WALK_MAX
+    assert set(looked.values()) == {2 * history_pages.WALK_MAX}
     page = client.get("/v1/requests?status=cancelled").json()
     assert page["data"] == []
     edge = Generation.objects.order_by("-pk").values_list("pk", flat=True)[history_pages.WALK_MAX - 1]
