@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import pytest
+from allauth.account.models import EmailAddress
 
-from accounts import organizations, roles
+from accounts import organizations, roles, users
 from accounts.models import Membership, Organization, Role, User
 from accounts.roles import Right
 from core.errors import InvalidRequest
+
+
+def _rows() -> list[list[dict[str, object]]]:
+    """Everybody and whom they work for, without what chance and the clock have a part in."""
+    found = []
+    for model in (User, EmailAddress, Organization, Membership):
+        names = [field.name for field in model._meta.fields if not field.is_relation]
+        kept = [name for name in names if name not in ("id", "password", "date_joined", "created_at")]
+        found.append(list(model._default_manager.order_by("pk").values(*kept)))
+    return found
+
+
+def test_it_begins_with_what_the_product_would_make(organization: Organization) -> None:
+    """The fixtures write their rows themselves."""
+    begun = _rows()
+    passwords = [user.has_usable_password() for user in User.objects.all()]
+    Organization.objects.all().delete()
+    User.objects.all().delete()
+    alice = users.create_verified("alice@example.com", name="Alice")
+    bob = users.create_verified("bob@example.com", name="Bob")
+    organizations.add_member(organizations.create("Alice & Co", owner=alice), user=bob, role=Role.DEVELOPER)
+    assert begun == _rows()
+    assert passwords == [user.has_usable_password() for user in User.objects.all()] == [False, False]
 
 
 def test_it_makes_the_creator_its_owner(alice: User) -> None:
