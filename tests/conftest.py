@@ -151,7 +151,6 @@ def _ledger_stays_exact(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("db")
     yield
     if touches and not connection.needs_rollback:
-        from billing import ledger
         from tests import databases
 
-        assert not databases.has_money() or ledger.verify().differences == ()
+        databases.assert_ledger_is_exact()

@@ -23,9 +23,8 @@ from accounts import organizations
 from accounts.api import ApiView
 from accounts.authentication import HasApiKey
 from accounts.models import Organization
-from billing import ledger
 from core import ids, middleware
-from tests import tenancy, tenancy_rows
+from tests import databases, tenancy, tenancy_rows
 from tests.people import issue, sign_in
 from tests.tenancy import ROUTES, Asker, Reply, Tenant, ask, expected
 
@@ -82,7 +81,7 @@ def world(built: tuple[World, dict[str, Any]], settings: Any) -> Iterator[World]
         setattr(settings, name, value)
     with transaction.atomic():
         yield built[0]
-        assert ledger.verify().differences == ()
+        databases.assert_ledger_is_exact()
         transaction.set_rollback(True)
 
 
