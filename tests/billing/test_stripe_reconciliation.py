@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
 from accounts.models import Organization
-from billing import ledger, stripe_inbox, stripe_reconciliation
+from billing import ledger, stripe_gateway, stripe_inbox, stripe_reconciliation
 from billing.stripe_models import TopUp, TopUpState
 from tests.stripes import USD, Account, wallet
 
@@ -80,12 +80,24 @@ def test_it_finds_a_checkout_whose_answer_was_lost(account: Account, organizatio
     assert (top_up.checkout_session, top_up.state) == (session["id"], TopUpState.OPEN)
 
 
-def test_it_pages_through_long_lists(account: Account, organization: Organization, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("count", "listed_max"), [(25, 10), pytest.param(105, stripe_gateway._LISTED_MAX, marks=pytest.mark.prove)]
+)
+def test_it_pages_through_long_lists(
+    account: Account,
+    organization: Organization,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    count: int,
+    listed_max: int,
+) -> None:
     settings.TOP_UP_TRIES_PER_DAY = 1000
-    for _ in range(105):
+    monkeypatch.setattr(stripe_gateway, "_LISTED_MAX", listed_max)
+    for _ in range(count):
         account.pay(account.top_up(organization, dollars=5))
-    assert len(_run().found) == 105
-    assert wallet(organization) == 105 * 5 * USD
+    assert len(_run().found) == count
+    assert wallet(organization) == count * 5 * USD
 
 
 def test_its_command_says_what_was_missing(
