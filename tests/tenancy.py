@@ -326,9 +326,17 @@ KEYS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def missing() -> dict[str, str]:
+class _Missing(dict[str, str]):
+    """Made when it is asked for: most routes take one word of fourteen."""
+
+    def __missing__(self, kind: str) -> str:
+        self[kind] = KINDS[kind]()
+        return self[kind]
+
+
+def missing() -> Mapping[str, str]:
     """One word of each kind that names nothing."""
-    return {kind: make() for kind, make in KINDS.items()}
+    return _Missing()
 
 
 def build_tenant(name: str, *, dollars: str) -> Tenant:
