@@ -24,7 +24,7 @@ from tests.imagesapi.conftest import GENERATIONS
 from tests.imagesapi.steps import session_victims, victims  # noqa: F401 - fixtures
 from tests.imagesapi.test_edits import EDITS, FIELDS, VARIATIONS, form
 from tests.people import IssuedKey
-from tests.servers import LiveServer, environment, free_port
+from tests.servers import LiveServer
 from tests.victims import Victims
 
 ASKED: dict[str, Any] = {"model": "gpt-image-1", "prompt": "a fox", "size": "1024x1024", "quality": "low"}
@@ -224,11 +224,11 @@ def test_one_whose_job_was_lost_is_found(program: Program) -> None:
     work()
 
 
-def test_forty_slow_ones_run_at_once_in_one_worker(committed: None, fake: ProviderFake, tmp_path: Any) -> None:
+def test_forty_slow_ones_run_at_once_in_one_worker(server: LiveServer, fake: ProviderFake) -> None:
     _, key = money.customer(wallet_nanos=10**11)
-    variables = environment(fake, port=free_port(), folder=tmp_path)
     gate = calls.Gate(fake)
-    with LiveServer(variables).start(worker=True) as server:
+    with LiveServer(server.variables) as house:
+        house.start_worker()
         words = []
         for number in range(40):
             body = {**calls.ASKED, "prompt": f"fox {number}"}
@@ -236,7 +236,7 @@ def test_forty_slow_ones_run_at_once_in_one_worker(committed: None, fake: Provid
             words.append(reply.json()["id"])
         give_up_at = time.monotonic() + 20
         while gate.waiting < 40:
-            assert time.monotonic() < give_up_at, f"{gate.waiting} of 40 run at once\n{server.log()[-2000:]}"
+            assert time.monotonic() < give_up_at, f"{gate.waiting} of 40 run at once\n{house.log()[-2000:]}"
             time.sleep(0.05)
         gate.open()
         while Generation.objects.filter(status="completed").count() < 40:
