@@ -100,12 +100,24 @@ def test_it_refuses_a_fact_with_a_strange_name() -> None:
 
 
 def test_it_looks_up_by_index(api_key: IssuedKey) -> None:
+    # One row would be found as cheaply by any other index, wherever the server has counted it.
+    others = [
+        ApiKey(
+            organization_id=api_key.row.organization_id,
+            public_id=f"other{number:07}",
+            name="other",
+            secret_hash=number.to_bytes(32),
+            last_four="0000",
+        )
+        for number in range(500)
+    ]
+    ApiKey.objects.bulk_create(others)
     with connection.cursor() as cursor:
         # In tables this small any plan is as good: only the order of the statement's own text is left to it.
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL join_collapse_limit = 1")
         cursor.execute("EXPLAIN " + keys._lookup("k.secret_hash = %(secret_hash)s"), {"secret_hash": b"\0" * 32})
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert re.search(r"Index Scan using accounts_apikey_secret_hash\w* on accounts_apikey", plan)
+    assert re.search(r"Index Scan (using|on) accounts_apikey_secret_hash", plan), plan
 
 
 def test_it_ends_at_once_when_revoked(api_key: IssuedKey) -> None:
