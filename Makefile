@@ -35,7 +35,7 @@ run: .venv/runtime.stamp ## set up what is missing and serve on http://127.0.0.1
 test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev.stamp ## everything CI runs
 	@$(MAKE) --no-print-directory -j 2 types lint layers clients compiled
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not prove"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not prove"
 
 prove: .venv/dev.stamp ## the guarantees at full size
 	@$(BIN)/python -m pytest -m prove -s

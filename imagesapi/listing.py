@@ -38,7 +38,8 @@ def document(entry: Entry, now: dt.datetime) -> dict[str, Any]:
     """One model as OpenAI's clients expect it, with what only a gateway knows beside it."""
     offers = [offer for offer in entry.offers if offer.enabled]
     states = [catalog.state(offer, now.date()) for offer in offers]
-    prices = [price for offer in offers if (price := pricing.starting_nanos(offer, now)) is not None]
+    starting = [pricing.starting_nanos(offer, now) for offer in offers]
+    prices = [nanos for nanos in starting if nanos is not None]
     ends = [offer.retires_on for offer in offers]
     shutdown = max(end for end in ends if end) if ends and all(ends) else None
     released = dt.datetime.combine(entry.released_on, dt.time(), dt.UTC)
@@ -59,7 +60,7 @@ def document(entry: Entry, now: dt.datetime) -> dict[str, Any]:
         "capabilities": _capabilities(offers),
         "modality": "image",
         "modalities": {"input": _inputs(offers), "output": ["image"]},
-        "providers": [_provider(offer, state, now) for offer, state in zip(offers, states, strict=True)],
+        "providers": [_provider(*facts, now) for facts in zip(offers, states, starting, strict=True)],
         "model_page_path": f"/models/{entry.slug}",
         "image_url": None,
     }
@@ -88,8 +89,7 @@ def _inputs(offers: list[Offer]) -> list[str]:
     return ["text", "image"] if any(offer.capabilities.edits for offer in offers) else ["text"]
 
 
-def _provider(offer: Offer, state: catalog.State, now: dt.datetime) -> dict[str, Any]:
-    starting = pricing.starting_nanos(offer, now)
+def _provider(offer: Offer, state: catalog.State, starting_nanos: int | None, now: dt.datetime) -> dict[str, Any]:
     takes = offer.capabilities
     return {
         "provider": offer.provider,
@@ -99,7 +99,7 @@ def _provider(offer: Offer, state: catalog.State, now: dt.datetime) -> dict[str,
         "configured": offer.connection.configured,
         "deprecated_on": offer.deprecated_on.isoformat() if offer.deprecated_on else None,
         "retires_on": offer.retires_on.isoformat() if offer.retires_on else None,
-        "starting_price": money.decimal(starting) if starting is not None else None,
+        "starting_price": money.decimal(starting_nanos) if starting_nanos is not None else None,
         "prices": [
             {
                 "meter": line.meter,
