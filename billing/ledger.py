@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 
 from billing.rate_headers import rate_headers
 from core import errors, money, sql
+from core.group_commit import Locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,16 @@ HOLD = "ledger_hold(%(id)s, %(organization_id)s, %(key_id)s, %(member_id)s, %(ho
 # Columns: charged_nanos, absorbed_nanos.
 SETTLE = "ledger_settle(%(id)s, %(cost_nanos)s, %(provider)s, %(simulated)s, %(absorbed_nanos)s)"
 VOID = "ledger_void(%(id)s, %(provider)s, %(absorbed_nanos)s)"
+_LOCK = "SELECT ledger_lock(%(owners)s::bigint[])"
+
+
+def locks(organization_id: int, *, hold_nanos: int) -> Locks:
+    """What a statement with HOLD, SETTLE or VOID locks: with these, several may be one transaction.
+
+    They begin with their organization's balances, and limits come behind those; a hold of nothing leaves the balances
+    alone.
+    """
+    return Locks(_LOCK, organization_id, come_first=hold_nanos > 0)
 
 
 def refuse(verdict: Verdict, *, needed_nanos: int, promo_only: bool = False) -> errors.PixelparError:

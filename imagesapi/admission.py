@@ -16,6 +16,7 @@ from accounts import keys
 from accounts.callers import Caller
 from billing import budgets, ledger
 from core import sql
+from core.group_commit import Locks
 from imagesapi import catalog, leases, own_keys
 from imagesapi.providers.base import ProviderError
 from imagesapi.routing import Candidate, Plan
@@ -249,6 +250,7 @@ def admit(
             "own_keys_version": plan.own_keys_version,
             **_attempt(plan.first, 1),
         },
+        locks=ledger.locks(caller.organization_id, hold_nanos=plan.hold_nanos),
     )
     if found is None:
         raise Stale
@@ -278,8 +280,11 @@ def next_attempt(generation_id: uuid.UUID, *, failed: Try, candidate: Candidate)
     return sql.row(_NEXT_ATTEMPT, {**parameters, **_attempt(candidate, failed.number + 1)}) is not None
 
 
-def settle(settlement: Settlement) -> tuple[int, int] | None:
-    """Complete the generation: states, images, charge. (charged, absorbed), or None when it was resolved before."""
+def settle(settlement: Settlement, *, locks: Locks | None = None) -> tuple[int, int] | None:
+    """Complete the generation: states, images, charge. (charged, absorbed), or None when it was resolved before.
+
+    With the locks that its hold has (ledger.locks) it may share a commit with others.
+    """
     return sql.row(
         _SETTLE,
         {
@@ -299,6 +304,7 @@ def settle(settlement: Settlement) -> tuple[int, int] | None:
             "answer": settlement.answer,
             "response_size_bytes": settlement.response_size_bytes,
         },
+        locks=locks,
     )
 
 
@@ -311,8 +317,9 @@ def fail(
     error_code: str,
     error_message: str,
     absorbed_nanos: int = 0,
+    locks: Locks | None = None,
 ) -> bool:
-    """Close the generation without a charge; False when it was resolved before."""
+    """Close the generation without a charge; False when it was resolved before. Locks as with `settle`."""
     found = sql.row(
         _FAIL,
         {
@@ -324,6 +331,7 @@ def fail(
             "absorbed_nanos": absorbed_nanos,
             **attempt,
         },
+        locks=locks,
     )
     return found is not None
 

@@ -22,6 +22,7 @@ from accounts import keys, scopes
 from accounts.callers import Caller
 from billing import ledger
 from core import errors, faults, ids, load, memory, outages, sql
+from core.group_commit import Locks
 from imagesapi import (
     admission,
     answers,
@@ -66,6 +67,7 @@ class Job:
     """One admitted generation while this process works on it."""
 
     id: uuid.UUID
+    organization_id: int
     request: ImageRequest
     plan: Plan
     hold_nanos: int
@@ -79,6 +81,10 @@ class Job:
     earlier_tries: int = 0
     result_is_kept: bool = False
     is_resolved: bool = False
+
+    @property
+    def locks(self) -> Locks:
+        return ledger.locks(self.organization_id, hold_nanos=self.hold_nanos)
 
 
 def plan(caller: Caller, request: ImageRequest) -> Plan:
@@ -119,6 +125,7 @@ def create(
         found, verdict = admitted(generation_id, caller, request, marks=marks)
         job = Job(
             id=generation_id,
+            organization_id=caller.organization_id,
             request=request,
             plan=found,
             hold_nanos=found.hold_nanos,
@@ -283,7 +290,7 @@ def _settle(job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], se
             absorbed_nanos=0 if settlement.simulated else settlement.cost_nanos,
         ) from error
     faults.point("before_settle")
-    resolved = admission.settle(settlement)
+    resolved = admission.settle(settlement, locks=job.locks)
     job.is_resolved = True
     faults.point("after_settle")
     if resolved is None:
@@ -369,6 +376,7 @@ def close(job: Job, error: errors.PixelparError, *, status: str, absorbed_nanos:
         error_code=error.error_code,
         error_message=error.message,
         absorbed_nanos=absorbed_nanos,
+        locks=job.locks,
     )
     job.is_resolved = True
     faults.point("after_void")

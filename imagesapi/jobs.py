@@ -146,6 +146,7 @@ def _work(number: uuid.UUID, taken: _Taken) -> None:
             raise errors.Unpriced("Prices changed while the request waited, and none of them is covered by its hold.")
         job = gateway.Job(
             id=number,
+            organization_id=taken.organization_id,
             request=request,
             plan=replace(found, candidates=affordable),
             hold_nanos=taken.hold_nanos,

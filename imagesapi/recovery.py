@@ -210,6 +210,7 @@ def _ask(abandoned: Abandoned) -> str:
     settlement, _ = gateway.settlement_for(
         gateway.Job(
             id=abandoned.id,
+            organization_id=abandoned.organization_id,
             request=request,
             plan=Plan(offer.model, (attempt.candidate,), abandoned.hold_nanos, abandoned.created_at, 0),
             hold_nanos=abandoned.hold_nanos,

@@ -36,7 +36,8 @@ class Lanes:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self._kept_most = min(_KEPT, (pool.max_size - 1) // 2)  # the larger half is everybody's
-        self._turns = Turns(max(min(_PLACES, pool.max_size - 1), 1))
+        self.places = max(min(_PLACES, pool.max_size - 1), 1)
+        self._turns = Turns(self.places)
         self._kept: list[Lane] = []
         self._is_closed = False
 

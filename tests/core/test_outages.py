@@ -15,7 +15,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg_pool import PoolTimeout
 from structlog.testing import capture_logs
 
-from core import api, outages, sql
+from core import api, libpq, outages
 
 FULL = psycopg.errors.DiskFull(
     'could not extend file "base/1/2": No space left on device\nHINT:  Check free disk space.'
@@ -86,7 +86,7 @@ class Result:
 def test_a_server_that_dies_under_a_statement_has_gone() -> None:
     server = cast(Any, type("Connection", (), {"status": ConnStatus.OK}))
     with pytest.raises(psycopg.OperationalError, match="closed the connection"):
-        sql._checked(Result(), server)
+        libpq.checked(Result(), server)
 
 
 def test_what_django_itself_refuses_with_503_stays_one(
