@@ -1,8 +1,8 @@
 """Statements that wait at the same moment are sent together and committed together.
 
-A commit is dear beside what it commits: a transaction to open and to close, a wait for the disk under locks that others
-want, and two switches between programs. So one thread at a time runs what waits, and while the server has it, what comes
-next gathers. Nobody waits in order to be joined: alone, a statement goes out at once.
+A commit is dear beside what it commits: a transaction to open and to close, a wait for the disk under locks that
+others want, and two switches between programs. So one thread at a time runs what waits, and while the server has it,
+what comes next gathers. Nobody waits in order to be joined: alone, a statement goes out at once.
 """
 
 from __future__ import annotations
