@@ -151,13 +151,20 @@ def _hang_up(server: LiveServer, callers: list[http.client.HTTPConnection]) -> N
         time.sleep(0.02)
 
 
+def _check_shares(server: LiveServer) -> None:
+    """Even in five of seven rounds. By chance one in five is even, so five of them once in two hundred times; and one
+    process that gets no core for ten milliseconds, beside all the other tests, makes one uneven."""
+    seen = []
+    for _ in range(7):
+        callers = _call_at_once(server)
+        seen.append(_shares(server))
+        _hang_up(server, callers)
+    assert {sum(shares) for shares in seen} == {_CALLERS}
+    assert sum(max(shares) - min(shares) <= 2 for shares in seen) >= 5, seen
+
+
 def test_callers_that_keep_their_connections_are_shared_evenly(two_processes: LiveServer) -> None:
-    for _ in range(4):  # by chance it would be even once in five times
-        callers = _call_at_once(two_processes)
-        shares = _shares(two_processes)
-        _hang_up(two_processes, callers)
-        assert sum(shares) == _CALLERS
-        assert max(shares) - min(shares) <= 2, shares
+    _check_shares(two_processes)
 
 
 def test_after_a_process_was_killed_its_connections_and_its_core_are_free(two_processes: LiveServer) -> None:
@@ -170,7 +177,4 @@ def test_after_a_process_was_killed_its_connections_and_its_core_are_free(two_pr
         caller.close()
     _, successor = _wait_for_two(two_processes)
     assert os.sched_getaffinity(successor) == core
-    callers = _call_at_once(two_processes)
-    shares = _shares(two_processes)
-    _hang_up(two_processes, callers)
-    assert max(shares) - min(shares) <= 2, shares
+    _check_shares(two_processes)

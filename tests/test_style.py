@@ -72,8 +72,8 @@ def test_it_computes_money_in_integers() -> None:
 JSON_NUMBERS = {("platform/core/money.py", "json_number"), ("platform/core/money.py", "nanos_from_json")}
 # What is put together from something else than constants, and why that is safe.
 COMPOSED = {
-    ("platform/core/sql.py", "name"),  # of a prepared statement, made from the statement itself
-    ("platform/core/sql.py", "statement"),  # the one door: everybody who calls it is checked here
+    ("platform/core/libpq.py", "bound.name"),  # of a prepared statement, made from the statement itself
+    ("platform/core/sql.py", "statement"),  # the two doors, row and Locks: everybody who calls them is checked here
     ("imagesapi/uploads.py", "data"),  # a picture's bytes, which pictures.prepare reads
     ("billing/budget_alerts.py", "_DUE"),  # with STARTS, a constant of billing.budgets
     ("billing/ledger.py", "query"),  # constants of this file, and what rooms register at start
@@ -108,7 +108,7 @@ def _statements(module: Module) -> Iterator[tuple[int, ast.expr]]:
     """The first argument of whatever takes SQL."""
     for call, name in sources.calls(module):
         takes_sql = name.endswith((".execute", ".executemany", ".raw", ".extra", ".prepare"))
-        if (takes_sql or name in ("sql.row", "RawSQL")) and call.args:
+        if (takes_sql or name in ("sql.row", "libpq.bind", "Locks", "RawSQL")) and call.args:
             yield call.lineno, call.args[0]
 
 
