@@ -14,7 +14,7 @@ _RETRY_AFTER_S = 2
 
 # How many requests of a process compute at once. More would only take the interpreter from each other, and from the
 # threads that refuse: when a hundred pictures arrive in one moment, the rest of the house must still answer.
-_TURNS = 2
+_TURNS = 4
 
 _lock = threading.Lock()
 _in_flight = 0
