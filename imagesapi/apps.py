@@ -45,14 +45,17 @@ class ImagesApiConfig(AppConfig):
     def ready(self) -> None:
         from accounts import callers
         from billing import ledger
+        from core import health
         from imagesapi import (
             breakers,
             catalogue_version,  # noqa: F401 - connects the signals that follow operators' edits
             own_keys,
             purging,  # noqa: F401 - hears of organizations that leave
+            store,
             webhooks,  # noqa: F401 - hears of budgets
         )
 
+        health.register("store", store.require_room)
         callers.register_fact("catalogue_version", "SELECT number FROM imagesapi_catalogversion LIMIT 1")
         callers.register_fact("breakers", breakers.FACT)
         callers.register_fact("own_keys_version", own_keys.FACT)

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.utils.cache import patch_vary_headers
 
-from core import api, errors, ids
+from core import api, errors, health, ids
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -50,6 +50,8 @@ class Entrance:
         self._told: dict[bool, list[tuple[str, str]]] = {}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info in health.PATHS:  # before hosts are looked at: who asks may know our address only
+            return health.answer(request)
         request.is_api = is_api(request.path_info)  # type: ignore[attr-defined]
         # Ours, never one that a caller chose.
         request.id = ids.new()  # type: ignore[attr-defined]

@@ -40,6 +40,18 @@ def row(statement: str, parameters: Mapping[str, Any], *, locks: Locks | None = 
         return _ways_of(wrapper.pool).row(bound, locks)
 
 
+def ask(*, timeout_s: float) -> None:
+    """Have the server answer. Raises a database error, or PoolTimeout when no connection was free or made in time."""
+    wrapper = cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
+    with wrapper.wrap_database_errors:
+        pool = _ways_of(wrapper.pool).pool
+        raw = pool.getconn(timeout=timeout_s)
+        try:
+            libpq.run(raw, libpq.bind("SELECT 1", {}))
+        finally:
+            pool.putconn(raw)
+
+
 class _Ways:
     """How statements get to a pool's connections."""
 
