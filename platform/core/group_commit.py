@@ -61,24 +61,28 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._lines = 0
         self._waiting: collections.deque[Entry] = collections.deque()
+        # How many ever began to wait, and how many of these are no longer waiting.
+        self._came = self._went = 0
 
     def do(self, entry: Entry, *, timeout_s: float) -> None:
         """Return when it is done. Raises PoolTimeout when it was not even begun in time."""
         batch: Sequence[Entry] = (entry,)
+        place = 0
         with self._lock:
             if self._lines:
                 self._waiting.append(entry)
-                batch = ()
+                self._came += 1
+                place, batch = self._came, ()
             else:
                 self._lines = 1
-        batch = batch or self._wait(entry, timeout_s)
+        batch = batch or self._wait(entry, place, timeout_s)
         if batch:
             self._lead(entry, batch)
 
-    def _wait(self, entry: Entry, timeout_s: float) -> Sequence[Entry]:
-        """Until somebody else has run it, or called it to run what waits."""
+    def _wait(self, entry: Entry, place: int, timeout_s: float) -> Sequence[Entry]:
+        """Until somebody else has run it, or called it to run what waits. Only the first in line need look often."""
         ends_at = time.monotonic() + timeout_s
-        while not entry._called.acquire(timeout=_PATIENCE_S):
+        while not entry._called.acquire(timeout=_PATIENCE_S * (1 + max(place - self._went, 0) // _TOGETHER_MOST)):
             with self._lock:
                 if entry._is_taken:
                     break
@@ -87,6 +91,7 @@ class GroupCommit:
                     return self._next()
                 if time.monotonic() >= ends_at:
                     self._waiting.remove(entry)
+                    self._went += 1
                     raise PoolTimeout(f"no connection was free for {timeout_s} s")
         else:
             return entry._batch
@@ -95,6 +100,7 @@ class GroupCommit:
 
     def _next(self) -> Sequence[Entry]:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER_MOST))]
+        self._went += len(batch)
         for entry in batch:
             entry._is_taken = True
         return batch
