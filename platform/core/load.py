@@ -52,11 +52,6 @@ def turn() -> contextlib.AbstractContextManager[None]:
     return _turns
 
 
-def in_flight() -> int:
-    """How many places are taken."""
-    return _in_flight
-
-
 def is_full() -> bool:
     """Whether `slot` would refuse just now."""
     return bool(_in_flight >= settings.IN_FLIGHT_LIMIT)
