@@ -158,7 +158,7 @@ class Ledger(RuleBasedStateMachine):
         there = self.promo - self.held(0) + (0 if promo_only else self.free_wallet)
         if amount and self.free_wallet < 0:
             assert verdict.verdict == "frozen"
-        elif amount > there:
+        elif amount and amount > there:  # a hold of nothing is taken whatever there is, a debt too
             assert verdict.verdict == "insufficient"
         else:
             assert (verdict.verdict, verdict.promo_nanos, verdict.wallet_nanos) == ("held", promo, amount - promo)
