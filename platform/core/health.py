@@ -56,7 +56,7 @@ class _Readiness:
                     self._look_now()
             finally:
                 self._looking.release()
-        elif time.monotonic() - self._began_at_s >= _PATIENCE_S:
+        elif not self._found or time.monotonic() - self._began_at_s >= _PATIENCE_S:
             return {**self._found, self._asked: _UNAVAILABLE}
         return self._found
 
@@ -73,7 +73,8 @@ class _Readiness:
 def _word(name: str, check: Check) -> str:
     try:
         check()
-    except errors.PixelparError:  # it has told the log itself
+    except errors.PixelparError as error:
+        log.error("not ready", check=name, reason=error.message)
         return _UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - whatever it is, the answer is that we are not ready
         outages.tell(log, "not ready", error, check=name)

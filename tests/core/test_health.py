@@ -85,8 +85,10 @@ def test_with_a_full_store_it_is_not_ready_until_there_is_room(
         full = store.failed(OSError(28, "No space left on device"), size_bytes=100)
         assert "No space" in str(full)
         patch.setattr(store, "save", _fails)
-        response = client.get("/readyz")
+        with capture_logs() as lines:
+            response = client.get("/readyz")
         assert (response.status_code, response.json()["checks"]) == (503, {"database": "ok", "store": "unavailable"})
+        assert [(line["event"], line["check"]) for line in lines if "check" in line] == [("not ready", "store")]
     known = store._failure
     assert known is not None
     known.looked_at_s = 0

@@ -137,6 +137,16 @@ def test_one_that_fails_fails_alone(name: str, failing: int) -> None:
     assert writers.rows("SELECT count(*), count(DISTINCT xact) FROM together WHERE owner = 1") == [(3, 3)]
 
 
+def test_one_that_fails_only_at_the_commit_fails_alone(name: str) -> None:
+    with databases.connect(name) as line:
+        line.execute("ALTER TABLE together ADD CONSTRAINT late UNIQUE (owner) DEFERRABLE INITIALLY DEFERRED")
+    writers = Writers(name)
+    writers.behind_a_lock((1, 1), (2, 2), (4, 3))
+    assert isinstance(writers.came_of.pop(1), IntegrityError)  # row 0 has its owner
+    assert writers.came_of == {0: (0, -3), 2: (2, -10), 4: (4, 10)}
+    assert writers.rows("SELECT id FROM together ORDER BY id") == [(0,), (2,), (4,)]
+
+
 def test_when_the_server_ends_the_connection_everybody_in_it_is_told_and_nothing_is_done(name: str) -> None:
     writers = Writers(name)
 
