@@ -8,6 +8,9 @@ CONTRACT_UNUSED := boto3 botocore filelock fsspec h2 hf-xet hpack httpcore2 http
 	langchain-text-splitters langsmith numpy orjson python-dateutil referencing requests-toolbelt rpds-py s3transfer six \
 	sqlalchemy tenacity tokenizers truststore uuid-utils websockets xxhash zstandard
 
+# Where examples are generated: few in `make test`, many in `make prove`.
+PROPERTIES := tests/properties tests/core/test_bigjson.py tests/imagesapi/test_any_body.py tests/imagesapi/test_pricing.py
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test prove bench lint format types layers clients compiled lock schema migrations clean
 
@@ -39,6 +42,7 @@ test: .venv/dev.stamp ## everything CI runs
 
 prove: .venv/dev.stamp ## the guarantees at full size
 	@$(BIN)/python -m pytest -m prove -s
+	@$(BIN)/python -m pytest --hypothesis-profile full $(PROPERTIES)
 
 bench: .venv/dev.stamp ## what we claim about speed, beside nginx and the peers
 	@$(BIN)/python -m benchmarks

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -28,6 +29,10 @@ pytest_plugins = [
     "tests.imagesapi.steps",
 ]
 gc.disable()  # until everything is loaded
+# Each run tries other examples; `make prove` tries them by the hundred.
+hypothesis.settings.register_profile("suite", max_examples=25)
+hypothesis.settings.register_profile("full", max_examples=400)
+hypothesis.settings.load_profile("suite")
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"

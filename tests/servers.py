@@ -20,6 +20,7 @@ import requests
 from django.conf import settings
 from django.db import connection
 
+from imagesapi import catalog
 from tests.fakes.providers import FAL_KEY, GEMINI_KEY, OPENAI_KEY, REPLICATE_TOKEN, ProviderFake
 
 START_TIMEOUT_S = 40
@@ -167,6 +168,28 @@ def fake(shared_fake: ProviderFake) -> ProviderFake:
     """The fake providers, with nothing counted and nothing scripted."""
     shared_fake.reset()
     return shared_fake
+
+
+@pytest.fixture
+def no_provider_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of a fresh clone; the snapshot of the catalogue is read anew, now and afterwards."""
+    ours = ("OPENAI_", "FAL_", "MOCK_", "GEMINI_", "REPLICATE_", "XAI_", "TOGETHER_")
+    for name in [name for name in os.environ if name.startswith(ours)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(catalog, "_current", None)
+    yield
+    catalog._current = None
+
+
+@pytest.fixture
+def providers(fake: ProviderFake, no_provider_keys: None, monkeypatch: pytest.MonkeyPatch) -> ProviderFake:
+    """openai and fal are configured in this process and reach the fakes."""
+    monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    monkeypatch.setenv("FAL_KEY", FAL_KEY)
+    monkeypatch.setenv("FAL_RUN_URL", fake.fal_run_url)
+    monkeypatch.setenv("FAL_QUEUE_URL", fake.fal_queue_url)
+    return fake
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import fnmatch
 import functools
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,32 +24,32 @@ class Module:
     tree: ast.Module
 
 
-def _ignored(path: Path) -> bool:
-    """Whether git would not see it, by the plain patterns of our .gitignore."""
-    patterns = (ROOT / ".gitignore").read_text().split()
-    inside = path.relative_to(ROOT)
-    names = [".git", *(pattern.rstrip("/") for pattern in patterns)]
-    return any(
-        fnmatch.fnmatch(part, name) or fnmatch.fnmatch(str(inside), name) or str(inside).startswith(f"{name}/")
-        for name in names
-        for part in inside.parts
-    )
+@functools.cache
+def _ignored() -> re.Pattern[str]:
+    """What git would not see of a folder that it sees, by the plain patterns of our .gitignore.
+
+    A name is looked for at any depth, a path from the root on.
+    """
+    patterns = [".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())]
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
 @functools.cache
 def files() -> tuple[Path, ...]:
     """Every file of the project, none of what is generated."""
-    return tuple(sorted(_walk(ROOT)))
+    return tuple(ROOT / name for name in sorted(_walk(ROOT, "")))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if _ignored(path):
-            continue
-        if path.is_dir():
-            yield from _walk(path)
-        else:
-            yield path
+def _walk(folder: Path, inside: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = inside + entry.name
+            if _ignored().match(entry.name) or _ignored().match(name):
+                continue
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, f"{name}/")
+            else:
+                yield name
 
 
 def top_level() -> set[str]:

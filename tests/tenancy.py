@@ -297,6 +297,11 @@ class Asker:
     refused_with: int = 401
     scopes: frozenset[str] = frozenset()
 
+    @property
+    def is_strongest(self) -> bool:
+        """Whether nobody of the tenant may do more."""
+        return self.role == Role.OWNER or self.scopes == frozenset(scopes.ALL)
+
     def has_scope(self, route: Route) -> bool:
         """Whether this key may use an API route at all."""
         return route.scope is None or route.scope in self.scopes

@@ -20,7 +20,7 @@ from billing.models import Limit, LimitUse
 from core import errors, ids, money
 from tests.billing.test_concurrency import COST_NANOS, Crowd, crowd  # noqa: F401 - a fixture
 from tests.envelope import assert_refused
-from tests.imagesapi.conftest import Caller, caller, credit, no_provider_keys, providers  # noqa: F401 - fixtures
+from tests.imagesapi.conftest import Caller, caller, credit  # noqa: F401 - fixtures
 from tests.money import customer, fund
 from tests.people import IssuedKey, issue, sign_in
 

@@ -134,7 +134,7 @@ def _one_by_one(account: Account, organization: Organization, orders: list[tuple
 
 
 def test_any_order_gives_the_same_balance(quick: Account, organization: Organization) -> None:
-    _one_by_one(quick, organization, ORDERS[::24])
+    _one_by_one(quick, organization, ORDERS[::48])
 
 
 @pytest.mark.prove
@@ -169,7 +169,7 @@ def _told(event: Object) -> None:
 
 
 def test_events_that_come_at_once_give_the_same_balance(committed: None, account: Account) -> None:
-    _at_once(account, ORDERS[::72])
+    _at_once(account, ORDERS[::120])
     connection.close()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +11,8 @@ from accounts.models import Organization
 from billing import ledger
 from billing.models import Hold, Transfer
 from core import ids, money
-from imagesapi import catalog
 from imagesapi.models import Attempt, Generation
-from tests.fakes.providers import FAL_KEY, OPENAI_KEY, ProviderFake
+from tests.fakes.providers import ProviderFake
 from tests.people import IssuedKey
 
 GENERATIONS = "/openai/v1/images/generations"
@@ -36,28 +33,6 @@ class Caller:
     def ask(self, **changes: Any) -> Any:
         """A request that is fine but for what is changed."""
         return self.send({**ASKED, **changes})
-
-
-@pytest.fixture
-def no_provider_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment of a fresh clone; the snapshot of the catalogue is read anew, now and afterwards."""
-    ours = ("OPENAI_", "FAL_", "MOCK_", "GEMINI_", "REPLICATE_", "XAI_", "TOGETHER_")
-    for name in [name for name in os.environ if name.startswith(ours)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(catalog, "_current", None)
-    yield
-    catalog._current = None
-
-
-@pytest.fixture
-def providers(fake: ProviderFake, no_provider_keys: None, monkeypatch: pytest.MonkeyPatch) -> ProviderFake:
-    """openai and fal are configured and reach the fakes."""
-    monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
-    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
-    monkeypatch.setenv("FAL_KEY", FAL_KEY)
-    monkeypatch.setenv("FAL_RUN_URL", fake.fal_run_url)
-    monkeypatch.setenv("FAL_QUEUE_URL", fake.fal_queue_url)
-    return fake
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.fakes.providers import ProviderFake
 from tests.imagesapi.conftest import ASKED, Caller
 
 EXAMPLES = settings(
-    max_examples=60,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
