@@ -15,7 +15,6 @@ import hypothesis
 import pytest
 from django.conf import settings
 from django.db import connection
-from pytest_socket import socket_allow_hosts
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from core import database
@@ -34,6 +33,7 @@ hypothesis.settings.register_profile("suite", max_examples=25)
 hypothesis.settings.register_profile("full", max_examples=400)
 hypothesis.settings.load_profile("suite")
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
+LONG = ("test_run.py", "test_top_up_pages.py")
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
@@ -74,18 +74,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What was left open is told here, once: pytest collects five times, through everything that is still there."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if settings.EMBEDDED_DATABASE is not None:
         database.stop(settings.EMBEDDED_DATABASE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what cannot run here, saying why; under CI=true nothing is deselected.
-
-    What takes longest goes first. Processes take work from one another at the end of their lists, so what shares
-    something that takes a while to make stays with one of them at the beginning.
-    """
-    items.sort(key=_turn)
+    """Deselect what cannot run here, saying why; under CI=true nothing is deselected."""
+    items[:] = _arranged(items, int(getattr(config, "workerinput", {}).get("workercount", 1)))
     if IN_CI:
         return
     missing: dict[str, int] = {}
@@ -104,12 +106,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             print(f"deselected {count} tests: {name} is not installed (they run under CI=true)", file=sys.stderr)
 
 
-def _turn(item: pytest.Item) -> int:
-    if item.path.name == "test_run.py":
-        return 0
-    if "contract" in item.path.parts:  # clients, loaded once
-        return 1
-    return 2 if item.path.name in READ_SOURCES else 3
+def _arranged(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """What takes long, or shares something that takes long to make, first in the list of one process.
+
+    Each begins with an equal part of all tests; at the end they take work from one another, from the back.
+    """
+    heads: list[list[pytest.Item]] = [[] for _ in range(max(2, processes))]
+    rest: list[pytest.Item] = []
+    for item in items:
+        if "session_server" in getattr(item, "fixturenames", ()):
+            heads[0].append(item)
+        elif item.path.name in LONG:
+            heads[1].append(item)
+        elif item.path.name in READ_SOURCES:
+            heads[-1].append(item)
+        else:
+            rest.append(item)
+    size = len(items) // len(heads)
+    found: list[pytest.Item] = []
+    for number, head in enumerate(heads):
+        is_last = number == len(heads) - 1
+        more = len(rest) if is_last else max(0, size - len(head))
+        found += head + rest[:more]
+        rest = rest[more:]
+    return found
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -121,11 +141,6 @@ def _small_tables() -> Iterator[None]:
         databases.forget_deleted()
 
 
-@pytest.fixture(autouse=True)
-def _loopback_only() -> None:
-    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
-
-
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Names of folders that are not there yet: most tests store nothing."""
@@ -134,18 +149,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(stores: Iterator[Path]) -> None:
-    settings.STORE_DIR = next(stores)
-
-
-@pytest.fixture(autouse=True)
-def _own_retry_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process spends its failovers over all its requests; no test pays for those before it."""
+def _own_things(stores: Iterator[Path]) -> None:
+    """A store, and failovers: a process spends those over all its requests, and no test pays for the one before it."""
     from imagesapi import retry_budget
 
+    settings.STORE_DIR = next(stores)
     fresh = retry_budget.Budget()
-    monkeypatch.setattr(retry_budget, "deposit", fresh.deposit)
-    monkeypatch.setattr(retry_budget, "withdraw", fresh.withdraw)
+    retry_budget.deposit, retry_budget.withdraw = fresh.deposit, fresh.withdraw
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from django.test import Client
 from django.urls import path
 from drf_spectacular.validation import validate_schema
 from jsonschema.validators import Draft202012Validator
-from pytest_django import DjangoAssertNumQueries
 
 from accounts.api import ApiView
 from core import errors, openapi
@@ -128,11 +127,9 @@ def test_its_examples_fit_its_schemas() -> None:
                     jsonschema.validate(media["example"], {**media["schema"], "components": document["components"]})
 
 
-def test_it_is_served_to_anybody_and_kept_by_caches(
-    client: Client, django_assert_num_queries: DjangoAssertNumQueries
-) -> None:
-    with django_assert_num_queries(0):
-        answer = client.get("/openapi.json", headers={"Origin": "https://editor.example"})
+def test_it_is_served_to_anybody_and_kept_by_caches(client: Client) -> None:
+    """Without asking the database: a test that names none may not."""
+    answer = client.get("/openapi.json", headers={"Origin": "https://editor.example"})
     assert answer.json() == openapi.document()
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
