@@ -33,7 +33,29 @@ hypothesis.settings.register_profile("suite", max_examples=25)
 hypothesis.settings.register_profile("full", max_examples=400)
 hypothesis.settings.load_profile("suite")
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
-LONG = ("test_run.py", "test_top_up_pages.py")
+# What mostly waits: for servers to start, leases to run out, providers that keep one waiting.
+WAITING = (
+    "test_run.py",
+    "test_top_up_pages.py",
+    "test_exits.py",
+    "test_backpressure.py",
+    "test_spread.py",
+    "test_async.py",
+    "test_leases.py",
+    "test_rates.py",
+    "test_kills.py",
+    "test_fal_queue.py",
+    "test_replicate_adapter.py",
+    "test_stripe_trouble.py",
+    "test_http_streams.py",
+    "test_http_replies.py",
+    "test_http.py",
+    "test_http_connections.py",
+    "test_openai_streams.py",
+    "test_upstream_trouble.py",
+    "test_workshop.py",
+    "test_full_disk.py",
+)
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
@@ -85,6 +107,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         database.stop(settings.EMBEDDED_DATABASE)
 
 
+@pytest.hookimpl(trylast=True)  # when it is known what is not asked for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what cannot run here, saying why; under CI=true nothing is deselected."""
     items[:] = _arranged(items, int(getattr(config, "workerinput", {}).get("workercount", 1)))
@@ -116,7 +139,7 @@ def _arranged(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
     for item in items:
         if "session_server" in getattr(item, "fixturenames", ()):
             heads[0].append(item)
-        elif item.path.name in LONG:
+        elif item.path.name in WAITING:
             heads[1].append(item)
         elif item.path.name in READ_SOURCES:
             heads[-1].append(item)

@@ -7,6 +7,7 @@ import time
 from typing import Any, cast
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection
 from django.db.backends.postgresql.base import DatabaseWrapper
 from psycopg_pool import PoolTimeout
@@ -146,7 +147,8 @@ def test_many_threads_share_few_connections(committed: None) -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert 1 <= len(seen) <= lanes._PLACES
+    # While somebody waits for one the pool makes one more, and may then give them what came back meanwhile.
+    assert 1 <= len(seen) <= lanes._PLACES + 1 < settings.DATABASE_POOL_SIZE
 
 
 def test_a_connection_that_the_server_ended_is_replaced(committed: None) -> None:
