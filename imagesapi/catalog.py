@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import threading
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -192,13 +192,16 @@ def _read(version: int) -> Snapshot:
     providers = {row.pk: row for row in Provider.objects.all()}
     connections = {key: configuration.connection(row, sealed.get(key, {})) for key, row in providers.items()}
     lines = _lines()
+    models = {row.pk: row for row in Model.objects.order_by("slug")}
     offers: dict[int, list[values.Offer]] = {}
-    for row in Offer.objects.select_related("model").order_by("pk"):
-        provider = providers[row.provider_id]
-        made = _offer(row, provider, connections[provider.pk], lines.get(row.pk, []))
+    for row in Offer.objects.order_by("pk"):
+        provider, model = providers.get(row.provider_id), models.get(row.model_id)
+        if provider is None or model is None:
+            continue  # they came meanwhile, with another number: whoever asks next reads all of it again
+        made = _offer(row, model.slug, provider, connections[provider.pk], lines.get(row.pk, []))
         if made is not None:
             offers.setdefault(row.model_id, []).append(made)
-    enabled = [row for row in Model.objects.order_by("slug") if row.enabled]
+    enabled = [row for row in models.values() if row.enabled]
     mock = next((connections[key] for key, row in providers.items() if row.adapter == MOCK), values.Connection())
     return Snapshot(
         version=version,
@@ -213,33 +216,29 @@ def _read(version: int) -> Snapshot:
 def _lines() -> dict[int, list[values.PriceLine]]:
     """By offer: the prices that hold now, those to come, and those superseded a short while ago."""
     horizon = timezone.now() - _SUPERSEDED_KEPT
+    lines: list[tuple[int, values.PriceLine]] = []
     newest: dict[Any, dt.datetime] = {}
-    rows = list(PriceLine.objects.order_by("valid_from"))
-    for row in rows:
-        if row.valid_from <= horizon:
-            newest[_key(row)] = row.valid_from
+    # A thousand rows as plain tuples: as objects they took most of the time that a new catalogue takes to be read.
+    for offer_id, line in _priced():
+        lines.append((offer_id, line))
+        if line.valid_from <= horizon:
+            newest[_key(offer_id, line)] = line.valid_from
     found: dict[int, list[values.PriceLine]] = {}
-    for row in rows:
-        if row.valid_from >= newest.get(_key(row), row.valid_from):
-            found.setdefault(row.offer_id, []).append(_line(row))
+    for offer_id, line in lines:
+        if line.valid_from >= newest.get(_key(offer_id, line), line.valid_from):
+            found.setdefault(offer_id, []).append(line)
     return found
 
 
-def _key(row: PriceLine) -> tuple[Any, ...]:
-    return row.offer_id, row.meter, row.basis, frozenset(row.conditions.items())
+def _key(offer_id: int, line: values.PriceLine) -> tuple[Any, ...]:
+    return offer_id, line.meter, line.basis, frozenset(line.conditions.items())
 
 
-def _line(row: PriceLine) -> values.PriceLine:
-    return values.PriceLine(
-        id=row.pk,
-        meter=row.meter,
-        conditions=row.conditions,
-        unit_price_picos=row.unit_price_picos,
-        basis="billed" if row.basis == "billed" else "listed",
-        valid_from=row.valid_from,
-        source=row.source,
-        as_of=row.as_of,
-    )
+def _priced() -> Iterator[tuple[int, values.PriceLine]]:
+    """Every price there is, with the key of its offer, the oldest first."""
+    columns = ("offer_id", "id", "meter", "conditions", "unit_price_picos", "basis", "valid_from", "source", "as_of")
+    for offer_id, *row in PriceLine.objects.order_by("valid_from").values_list(*columns):
+        yield offer_id, values.PriceLine(*row)
 
 
 def _entry(row: Model, offers: Iterable[values.Offer]) -> Entry:
@@ -259,17 +258,17 @@ def _entry(row: Model, offers: Iterable[values.Offer]) -> Entry:
 
 
 def _offer(
-    row: Offer, provider: Provider, connection: values.Connection, lines: list[values.PriceLine]
+    row: Offer, model: str, provider: Provider, connection: values.Connection, lines: list[values.PriceLine]
 ) -> values.Offer | None:
     """The offer as a value; None, and a line in the log, when an edit left capabilities that cannot be read."""
     try:
         able = catalogue_files.capabilities(row.capabilities)
     except catalogue_files.CatalogueError as error:
-        log.error("offer_unreadable", offer=f"{provider.slug}/{row.model.slug}", error=str(error))
+        log.error("offer_unreadable", offer=f"{provider.slug}/{model}", error=str(error))
         return None
     return values.Offer(
         id=row.pk,
-        model=row.model.slug,
+        model=model,
         provider=provider.slug,
         provider_name=provider.name,
         adapter=provider.adapter,

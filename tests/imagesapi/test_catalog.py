@@ -256,6 +256,34 @@ def test_it_leaves_out_an_offer_that_an_edit_broke(loaded: None) -> None:
     assert [offer.provider for offer in found.models["gpt-image-2"].offers] == ["openai"]
 
 
+@pytest.mark.parametrize("late", ["provider", "model"])
+def test_it_reads_again_what_came_while_it_read(loaded: None, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
+    """The tables are read one after the other: what is in a later one may belong to what an earlier one lacked."""
+    number = catalog.current_version()
+    shown = catalog.snapshot().models.keys()
+    kind: Any = Provider if late == "provider" else Model
+
+    class Rows:
+        """Those from before an offer, its provider and its model were made."""
+
+        def order_by(self, *_: str) -> list[Any]:
+            before = list(kind.objects.order_by("slug"))
+            model = Model.objects.create(slug="sketch-1", name="Sketch", released_on=dt.date(2026, 1, 1))
+            studio = Provider.objects.create(slug="studio", name="Our studio", adapter="mock")
+            Offer.objects.create(model=model, provider=studio, wire_id="x")
+            return before
+
+        all = order_by
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, kind.__name__, type("Earlier", (), {"objects": Rows()}))
+        found = catalog._read(number)
+    assert found.version == number
+    assert all(offer.provider != "studio" for offer in found.offers.values())
+    assert catalog.current_version() != number
+    assert catalog.snapshot().models.keys() == {*shown, "sketch-1"}
+
+
 def test_it_reads_once_for_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
 
