@@ -31,7 +31,7 @@ def _offer(*, settings: dict[str, str] | None = None, **changes: Any) -> Offer:
 
 def _run(offer: Offer | None = None, *, deadline_s: float = 30, **changes: Any) -> Answer:
     values: dict[str, Any] = {
-        "prompt": "a red fox", "n": 1, "size": "256x256", "quality": "low", "background": None, "output_format": "png",
+        "prompt": "a red fox", "n": 1, "size": "96x96", "quality": "low", "background": None, "output_format": "png",
     }  # fmt: skip
     fitted = Fitted(**{**values, **changes})
     offer = offer or _offer()
@@ -154,8 +154,8 @@ def test_it_keeps_the_composition_from_sketch_to_finished_picture() -> None:
 def test_it_cuts_out_a_transparent_picture(output_format: str) -> None:
     answer = _run(background="transparent", output_format=output_format)
     alpha = Image.open(io.BytesIO(answer.pictures[0].data or b"")).getchannel("A")
-    assert [alpha.getpixel(corner) for corner in ((0, 0), (255, 0), (0, 255), (255, 255))] == [0, 0, 0, 0]
-    assert alpha.getpixel((128, 128)) == 255
+    assert [alpha.getpixel(corner) for corner in ((0, 0), (95, 0), (0, 95), (95, 95))] == [0, 0, 0, 0]
+    assert alpha.getpixel((48, 48)) == 255
     assert answer.effective["background"] == "transparent"
 
 
