@@ -42,7 +42,7 @@ test: .venv/dev.stamp ## everything CI runs
 
 prove: .venv/dev.stamp ## the guarantees at full size
 	@$(BIN)/python -m pytest -m prove -s
-	@$(BIN)/python -m pytest --hypothesis-profile full $(PROPERTIES)
+	@$(BIN)/python -m pytest --hypothesis-profile full -m "not prove" $(PROPERTIES)
 
 bench: .venv/dev.stamp ## what we claim about speed, beside nginx and the peers
 	@$(BIN)/python -m benchmarks
