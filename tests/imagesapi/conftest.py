@@ -1,19 +1,24 @@
-"""What tests of the images API's views share: fake providers with keys, money to spend, and a client with a key."""
+"""What tests of the images API share: fake providers, money to spend, a client with a key, and a customer's server."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from accounts.models import Organization
 from billing import ledger
 from billing.models import Hold, Transfer
 from core import ids, money
 from imagesapi.models import Attempt, Generation
+from imagesapi.webhook_models import WebhookEndpoint
 from tests.fakes.providers import ProviderFake
+from tests.imagesapi import deliveries
 from tests.people import IssuedKey
+from tests.sites import Site
 
 GENERATIONS = "/openai/v1/images/generations"
 ASKED = {"model": "gpt-image-1", "prompt": "a red fox", "size": "1024x1024", "quality": "low"}
@@ -46,6 +51,19 @@ def credit(organization: Organization) -> int:
 @pytest.fixture
 def caller(api_key: IssuedKey, credit: int, providers: ProviderFake) -> Caller:
     return Caller(api_key)
+
+
+@pytest.fixture
+def receiver(settings: Settings) -> Iterator[Site]:
+    """A customer's server, which the operator lets pass."""
+    with Site() as site:
+        settings.OUTSIDE_ALLOWED_HOSTS = [f"127.0.0.1:{site.port}"]
+        yield site
+
+
+@pytest.fixture
+def endpoint(organization: Organization, receiver: Site) -> WebhookEndpoint:
+    return deliveries.make(organization, receiver)[0]
 
 
 def assert_nothing_happened(fake: ProviderFake) -> None:

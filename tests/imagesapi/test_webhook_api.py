@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import structlog
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 from standardwebhooks import Webhook
 
 from accounts import keys, scopes
@@ -48,13 +46,6 @@ class Program:
 @pytest.fixture
 def program(organization: Organization) -> Program:
     return Program(organization)
-
-
-@pytest.fixture
-def receiver(settings: Settings) -> Iterator[Site]:
-    with Site() as site:
-        settings.OUTSIDE_ALLOWED_HOSTS = [f"127.0.0.1:{site.port}"]
-        yield site
 
 
 def told(organization: Organization, count: int = 1) -> list[WebhookDelivery]:
