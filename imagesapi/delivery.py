@@ -1,7 +1,8 @@
-"""From a provider's pictures to what is delivered: decoded, looked at, converted only if asked, and described."""
+"""From a provider's pictures to what is delivered: decoded, looked at, converted only if asked, described, and kept."""
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from typing import Any
 
 import pybase64
 
-from core import ids
-from imagesapi import imaging, pictures
+from core import faults, ids
+from imagesapi import imaging, pictures, results, store
 from imagesapi.admission import Settlement
 from imagesapi.providers.base import BadAnswer
 from imagesapi.values import Answer, Fitted, ImageRequest, Picture
@@ -98,6 +99,25 @@ def sent(body: Mapping[str, Any], fitted: Fitted) -> dict[str, Any]:
     if fitted.mask is not None:
         found["mask"] = fitted.mask.as_dict()
     return found
+
+
+def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
+    """Bytes first, then what they come to: whoever finds the result finds its images. Raises store.StoreError."""
+    try:
+        for image in images:
+            image.size_bytes = len(image.data)
+            image.path = store.save(image.id, image.data, extension=image.extension)
+            settlement.images.append(image.as_row())
+            if image.b64 is not None:
+                image.data = b""  # the answer hands the text through; a thousand of these at once add up
+        faults.point("after_images")
+        results.keep(settlement.generation_id, as_document(settlement))
+    except store.StoreError:
+        for row in settlement.images:
+            with contextlib.suppress(OSError):
+                store.delete(row["path"])
+        raise
+    faults.point("after_result")
 
 
 def as_document(settlement: Settlement) -> dict[str, Any]:

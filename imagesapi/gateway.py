@@ -279,7 +279,7 @@ def _settle(job: Job, attempt: Try, answer: Answer, images: tuple[Kept, ...], se
         settlement, document = settlement_for(job, attempt, answer, images, sent_at=sent_at)
     try:
         faults.point("before_images")
-        keep(settlement, images)
+        delivery.keep(settlement, images)
         job.result_is_kept = True
     except store.StoreError as error:
         log.error("images could not be kept; the platform absorbs their cost", reason=str(error))
@@ -343,25 +343,6 @@ def settlement_for(
         response_size_bytes=answers.size_bytes(written, document, images),
     )
     return settlement, document
-
-
-def keep(settlement: Settlement, images: tuple[Kept, ...]) -> None:
-    """Bytes first, then what they come to: whoever finds the result finds its images. Raises store.StoreError."""
-    try:
-        for image in images:
-            image.size_bytes = len(image.data)
-            image.path = store.save(image.id, image.data, extension=image.extension)
-            settlement.images.append(image.as_row())
-            if image.b64 is not None:
-                image.data = b""  # the answer hands the text through; a thousand of these at once add up
-        faults.point("after_images")
-        results.keep(settlement.generation_id, delivery.as_document(settlement))
-    except store.StoreError:
-        for row in settlement.images:
-            with contextlib.suppress(OSError):
-                store.delete(row["path"])
-        raise
-    faults.point("after_result")
 
 
 def close(job: Job, error: errors.PixelparError, *, status: str, absorbed_nanos: int = 0) -> errors.PixelparError:

@@ -224,7 +224,7 @@ def _ask(abandoned: Abandoned) -> str:
         images,
         sent_at=abandoned.sent_at,
     )
-    gateway.keep(settlement, images)
+    delivery.keep(settlement, images)
     return _settle(settlement)
 
 
