@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +51,12 @@ def _sign_up(client: Client, email: str = "Dora@Example.com") -> str:
 
 def _log_in(client: Client, email: str, password: str = PASSWORD) -> Any:
     return client.post("/accounts/login/", {"login": email, "password": password})
+
+
+def _told(page: Any) -> str:
+    """What the notice above a form says, as it is read; nothing where there is none."""
+    found = re.search(r'<div class="notice notice-bad" role="alert">(.*?)</div>', page.content.decode(), re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", found[1])).strip() if found else ""
 
 
 def test_it_signs_up_verifies_and_logs_in(client: Client, announced: list[dict[str, Any]]) -> None:
@@ -152,7 +159,7 @@ def test_it_answers_a_wrong_password_and_an_unknown_person_alike(alice: User) ->
     alice.save()
     pages = [_log_in(Client(), email, "wrong") for email in ("alice@example.com", "nobody@example.com")]
     assert [page.status_code for page in pages] == [200, 200]
-    errors = [page.context["form"].non_field_errors() for page in pages]
+    errors = [_told(page) for page in pages]
     assert errors[0] == errors[1]
     assert errors[0]
 
@@ -162,7 +169,7 @@ def test_it_stops_guessing_after_a_few_tries_in_any_spelling(alice: User) -> Non
     alice.save()
     spellings = ("alice@example.com", "ALICE@example.com", "\uff41lice@example.com", "Alice@Example.Com")
     pages = [_log_in(Client(), spellings[number % len(spellings)], "wrong") for number in range(12)]
-    assert "Too many" in str(pages[-1].context["form"].non_field_errors())
+    assert "Too many" in _told(pages[-1])
     page = _log_in(Client(), "alice@example.com")
     assert page.status_code == 200, "during the pause the right password does not work either"
 
