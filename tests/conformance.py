@@ -26,10 +26,10 @@ from config.wsgi import application
 from core import openapi
 from imagesapi import jobs
 from imagesapi.models import Generation
-from tests import tenancy
+from tests.asking import Asker, build_askers
 from tests.fakes._pictures import as_base64, draw
 from tests.people import issue
-from tests.tenancy import Asker, Tenant
+from tests.tenants import Tenant, build_tenant
 
 Case = schemathesis.Case[Any]
 ALWAYS = [
@@ -112,8 +112,8 @@ def closing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def build() -> World:
     """Two tenants with things of every kind; keys of every scope, and people of every role, who are to be refused."""
     tenants = [
-        tenancy.build_tenant("Alicorn", dollars="7.654321"),
-        tenancy.build_tenant("Charlatan", dollars="0.000001"),
+        build_tenant("Alicorn", dollars="7.654321"),
+        build_tenant("Charlatan", dollars="0.000001"),
     ]
     suspended = organizations.create("Frozen", owner=tenants[1].people["owner"])
     suspended.memberships.all().delete()
@@ -122,7 +122,7 @@ def build() -> World:
         for tenant in tenants
         for kind, word in tenant.words.items()
     }
-    askers = tenancy.build_askers(tenants, suspended)
+    askers = build_askers(tenants, suspended)
     for name, more in BOUNDED.items():
         key = issue(tenants[0].organization, scopes=["images", "requests"], **more)
         may = frozenset(key.row.scopes)

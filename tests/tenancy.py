@@ -1,37 +1,23 @@
-"""The ground of the isolation sweep: what every address is, who may ask, and two organizations with real things."""
+"""The addresses of the isolation sweep: what each one is, who may use it how, and which kinds of ids it takes."""
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from django.test import Client
-from django.urls import URLPattern, URLResolver, reverse
-from django.utils import timezone
+from django.urls import URLPattern, URLResolver
 
-from accounts import keys, organizations, scopes, users
-from accounts.models import ApiKey, Organization, Role, User
-from billing import budgets, ledger
-from billing.stripe_models import StripeCustomer, TopUp
-from core import ids
-from imagesapi import own_keys, webhooks
-from imagesapi.models import Generation
-from imagesapi.webhook_models import WebhookDelivery
+from accounts import scopes
+from accounts.models import Role
 from tests.imagesapi.canvas import data_uri, picture
-from tests.people import IssuedKey, issue, sign_in
-
-# --- the addresses ----------------------------------------------------------------------------------------------------
 
 EVERYONE = frozenset(Role.values)
 MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
 OWNERS = frozenset({Role.OWNER})
 PAYERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
 REFUNDERS = frozenset({Role.OWNER, Role.BILLING})
-PROMPT = "a lighthouse of {tenant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +244,8 @@ def unknown(resolver: URLResolver) -> list[str]:
     complaints = [
         f"/{address.pattern} has the name {address.name!r}, which the isolation sweep does not know: add it to ROUTES "
         "in tests/tenancy.py, saying whether it is public, a page (for which roles), api or link, and which of its "
-        "parameters take which kind of id (a new kind of id goes into KINDS with the object that has one)."
+        "parameters take which kind of id (a new kind of id goes into KINDS in tests/tenants.py with the object that "
+        "has one)."
         for address in found
         if address.name not in ROUTES
     ]
@@ -266,284 +253,3 @@ def unknown(resolver: URLResolver) -> list[str]:
         f"two addresses are called {name!r}: reverse finds one only" for name in names if names.count(name) > 1
     ]
     return complaints + [f"{name!r} is in ROUTES and no address any more" for name in ROUTES if name not in names]
-
-
-# --- the people and their things --------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Tenant:
-    """An organization, its people by role, and the public word of one real thing of every kind."""
-
-    organization: Organization
-    people: dict[str, User]
-    key: IssuedKey
-    words: dict[str, str]
-    picture: bytes
-    link: str
-    secrets: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Somebody, with whatever they prove themselves with."""
-
-    name: str
-    kind: Literal["visitor", "member", "key", "dead key"]
-    client: Client
-    tenant: Tenant | None = None
-    role: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    refused_with: int = 401
-    scopes: frozenset[str] = frozenset()
-
-    @property
-    def is_strongest(self) -> bool:
-        """Whether nobody of the tenant may do more."""
-        return self.role == Role.OWNER or self.scopes == frozenset(scopes.ALL)
-
-    def has_scope(self, route: Route) -> bool:
-        """Whether this key may use an API route at all."""
-        return route.scope is None or route.scope in self.scopes
-
-
-# A word of each kind that was never given out.
-KINDS: dict[str, Callable[[], str]] = {
-    "request": lambda: ids.public("req", ids.new()),
-    "image": lambda: ids.public("img", ids.new()),
-    "key": ApiKey.new_public_id,
-    "webhook": lambda: ids.public("whk", ids.new()),
-    "delivery": lambda: ids.public("whd", ids.new()),
-    "provider_key": lambda: ids.public("pky", ids.new()),
-    "organization": lambda: f"nobody-{ids.token(6)}",
-    "model": lambda: f"no-model-{ids.token(6)}",
-    "top_up": lambda: ids.public("top", ids.new()),
-    "balance": lambda: "0.000000001",
-    "budget": lambda: "0.000000002",
-    "member": lambda: f"nobody-{ids.token(6)}@nowhere.example",
-    "transaction": lambda: f"{ids.public('txn', ids.new())}_grant",
-}
-# What a key may be made with: everything, what is usual, or one thing alone; each is swept like a key of its own.
-KEYS: dict[str, Mapping[str, Any]] = {
-    "full": {"scopes": scopes.ALL},
-    "usual": {},
-    **{f"{scope} only": {"scopes": [scope]} for scope in scopes.ALL},
-}
-
-
-class _Missing(dict[str, str]):
-    """Made when it is asked for: most routes take one word of fourteen."""
-
-    def __missing__(self, kind: str) -> str:
-        self[kind] = KINDS[kind]()
-        return self[kind]
-
-
-def missing() -> Mapping[str, str]:
-    """One word of each kind that names nothing."""
-    return _Missing()
-
-
-def build_tenant(name: str, *, dollars: str) -> Tenant:
-    """An organization with five people, money, two keys, a request and its image, all made through the product."""
-    slug = name.lower()
-    people = {role: users.create_verified(f"{role}@{slug}.example", name=f"{role} at {name}") for role in Role.values}
-    organization = organizations.create(name, owner=people[Role.OWNER])
-    for role, person in people.items():
-        organizations.add_member(organization, user=person, role=role)
-    ledger.grant(
-        organization.pk, amount_nanos=int(dollars.replace(".", "")) * 1000, reason="sweep", reference=ids.new()
-    )
-    key = issue(organization, created_by=people[Role.OWNER], name=f"key of {name}")
-    listed = issue(organization, created_by=people[Role.OWNER], name=f"second key of {name}")
-    body = {
-        "model": "mock-image",
-        "size": "16x16",
-        "response_format": "url",
-        "prompt": PROMPT.format(tenant=name),
-        "user": f"user-of-{slug}",
-        "metadata": {"order": f"order-of-{slug}"},
-    }
-    answer = Client().post("/v1/images/generations", body, content_type="application/json", headers=key.headers)
-    assert answer.status_code == 200, answer.content
-    document = answer.json()
-    link = document["data"][0]["url"].removeprefix("http://127.0.0.1:8000")
-    cap = f"{dollars}99"
-    budgets.set_for_organization(organization, {"spend_month_usd": cap})
-    webhook, signing_secret = webhooks.create(
-        organization.pk, url=f"https://{slug}.example/hook", events=["request.completed"], description=f"of {name}"
-    )
-    words = {
-        "webhook": ids.public("whk", webhook.pk),
-        "delivery": _told(document["id"]),
-        "request": document["id"],
-        "image": link.split("/")[4],
-        "key": listed.row.public_id,
-        "provider_key": ids.public(
-            "pky", own_keys.store(organization.pk, provider="openai", secret=f"sk-of-{slug}-0123456789").pk
-        ),
-        "organization": organization.slug,
-        "model": "mock-image",
-        "top_up": _waiting_top_up(organization).word,
-        "balance": dollars,
-        "budget": cap,
-        "member": people[Role.DEVELOPER].email,
-        "transaction": Client().get("/v1/transactions", headers=key.headers).json()["data"][0]["id"],
-    }
-    picture = read(Client().get(link))
-    texts = [name, slug, *(person.email for person in people.values()), key.row.public_id, key.raw, listed.raw]
-    texts += [signing_secret, *(word for kind, word in words.items() if kind != "model")]
-    return Tenant(organization, people, key, words, picture, link, (*(text.encode() for text in texts), picture))
-
-
-def _waiting_top_up(organization: Organization) -> TopUp:
-    """One that its bank wants confirmed, so that every page about top-ups has something to say."""
-    StripeCustomer.objects.create(organization=organization, stripe_id=f"cus_of_{organization.slug}")
-    return TopUp.objects.create(
-        organization=organization,
-        origin="automatic",
-        state="action",
-        amount_nanos=25 * 10**9,
-        payment_intent=f"pi_of_{organization.slug}",
-    )
-
-
-def _told(request: str) -> str:
-    """The delivery to the organization's webhook that is made when such a request has ended."""
-    rows = Generation.objects.filter(pk=ids.parse("req", request) or "")
-    rows.update(is_async=True)
-    assert webhooks.announce(rows.get().pk) == 1
-    return ids.public("whd", WebhookDelivery.objects.get(generation=rows.get()).pk)
-
-
-def build_askers(tenants: list[Tenant], suspended: Organization) -> list[Asker]:
-    """Nobody, a person without organization, every role and kind of key of each tenant, and keys that have ended."""
-    outsider = users.create_verified("outsider@elsewhere.example")
-    askers = [
-        Asker("a visitor", "visitor", Client()),
-        Asker("somebody without an organization", "member", sign_in(outsider)),
-    ]
-    for tenant in tenants:
-        slug = tenant.organization.slug
-        for role, person in tenant.people.items():
-            askers.append(Asker(f"{role} of {slug}", "member", sign_in(person), tenant, role))
-        for kind, arguments in KEYS.items():
-            issued = issue(tenant.organization, **arguments)
-            may = frozenset(issued.row.scopes)
-            askers.append(Asker(f"{kind} key of {slug}", "key", Client(), tenant, headers=issued.headers, scopes=may))
-    revoked, expired, frozen = issue(tenants[0].organization), issue(tenants[0].organization), issue(suspended)
-    keys.revoke(revoked.row)
-    day = dt.timedelta(days=1)
-    now = timezone.now()
-    ApiKey.objects.filter(pk=expired.row.pk).update(created_at=now - 2 * day, expires_at=now - day)
-    Organization.objects.filter(pk=suspended.pk).update(suspended_at=now)
-    askers.append(Asker("a revoked key", "dead key", Client(), headers=revoked.headers))
-    askers.append(Asker("an expired key", "dead key", Client(), headers=expired.headers))
-    askers.append(Asker("a suspended key", "dead key", Client(), headers=frozen.headers, refused_with=403))
-    return askers
-
-
-def smuggled(tenant: Tenant) -> dict[str, dict[str, Any]]:
-    """A tenant's ids under the names by which such things are often read, to be sent where no route asks for them."""
-    words, pk, owner = tenant.words, str(tenant.organization.pk), tenant.people[Role.OWNER].email
-    slug, request = words["organization"], words["request"]
-    named = {
-        "organization": slug,
-        "org": slug,
-        "project": slug,
-        "tenant": pk,
-        "organization_id": pk,
-        "user_id": owner,
-        "id": request,
-        "request_id": request,
-        "image_id": words["image"],
-        "key_id": words["key"],
-        "owner": owner,
-    }
-    headers = {
-        "OpenAI-Organization": slug,
-        "OpenAI-Project": slug,
-        "X-Organization": slug,
-        "X-Organization-Id": pk,
-        "X-Request-Id": request,
-        "Idempotency-Key": request,
-        "X-Forwarded-User": owner,
-        "Remote-User": owner,
-        "X-Original-Url": f"/v1/requests/{request}",
-        "X-Http-Method-Override": "DELETE",
-    }
-    metadata = {"metadata": dict(list(named.items())[:16]), "user": request}
-    return {"query": named, "headers": headers, "body": {**named, **metadata}}
-
-
-# --- asking -----------------------------------------------------------------------------------------------------------
-
-_CSRF = re.compile(rb'name="csrfmiddlewaretoken" value="\w+"')
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back, with the words that were sent taken out: they are an echo, no news."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-
-def read(response: Any) -> bytes:
-    """A body, streamed or not."""
-    return b"".join(response.streaming_content) if response.streaming else bytes(response.content)
-
-
-def ask(
-    asker: Asker,
-    name: str,
-    method: str,
-    words: Mapping[str, str],
-    *,
-    query: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
-    body: Mapping[str, Any] | None = None,
-    echoes: tuple[str, ...] = (),
-) -> Reply:
-    """Ask for a route with these words in its path and body, and with whatever else is smuggled in."""
-    route = ROUTES[name]
-    path_words = {argument: words[kind] for argument, kind in route.path_ids.items()}
-    body_words = {argument: words[kind] for argument, kind in route.body_ids.items()}
-    path = reverse(name, kwargs=path_words)
-    content = {**route.body, **body_words, **(body or {})}
-    more: dict[str, Any] = {"headers": {**asker.headers, **(headers or {})}, "query_params": dict(query or {})}
-    if method in ("POST", "PUT", "PATCH"):
-        more["data"] = content
-        if route.kind != "page" or method != "POST":
-            more["content_type"] = "application/json"
-    asker.client.cookies.pop("messages", None)  # what the last form said waits there for whichever page comes next
-    response = getattr(asker.client, method.lower())(path, **more)
-    text = _CSRF.sub(b"", read(response))
-    found = {header: value for header, value in response.headers.items() if header.lower() != "x-request-id"}
-    for word in (*path_words.values(), *body_words.values(), *echoes):
-        text = text.replace(word.encode(), b"<id>")
-        found = {header: value.replace(word, "<id>") for header, value in found.items()}
-    return Reply(response.status_code, text, found)
-
-
-def expected(asker: Asker, name: str, method: str, *, exists: bool) -> set[int]:
-    """The statuses a route may answer this asker with; `exists` when the words name things of theirs."""
-    route = ROUTES[name]
-    if route.kind in ("public", "document"):
-        return {404} if route.takes_ids and not exists else {200}
-    if route.kind == "signed":
-        return {503}  # until the operator has set the secret; 400 after that
-    if route.kind == "page":
-        if asker.kind != "member":
-            return {302}
-        if asker.tenant is None:
-            return {200}
-        if asker.role not in route.methods[method]:
-            return {403}
-        return {404} if route.names_an_object and not exists else {200, 201, 302}
-    if asker.kind != "key":
-        return {asker.refused_with}
-    if not asker.has_scope(route):
-        return {403}
-    return {404} if route.takes_ids and not exists else {200, 201}

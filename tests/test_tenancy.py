@@ -24,9 +24,11 @@ from accounts.api import ApiView
 from accounts.authentication import HasApiKey
 from accounts.models import Organization
 from core import ids, middleware
-from tests import databases, tenancy, tenancy_rows
+from tests import asking, bodies, databases, tenancy, tenancy_rows, tenants
+from tests.asking import Asker, Reply, ask, expected
 from tests.people import issue, sign_in
-from tests.tenancy import ROUTES, Asker, Reply, Tenant, ask, expected
+from tests.tenancy import ROUTES
+from tests.tenants import Tenant
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 REFUSALS = {302, 401, 403, 404, 405}
@@ -74,12 +76,12 @@ def built(
     store = {"STORE_DIR": tmp_path_factory.mktemp("images"), "STORE_FSYNC": False}
     with django_db_blocker.unblock(), transaction.atomic():
         with override_settings(**store):
-            alice = tenancy.build_tenant("Alicorn", dollars="7.654321")
-            charlie = tenancy.build_tenant("Charlatan", dollars="3.219876")
+            alice = tenants.build_tenant("Alicorn", dollars="7.654321")
+            charlie = tenants.build_tenant("Charlatan", dollars="3.219876")
             owner = charlie.people["owner"]
             suspended = organizations.create("Frozen", owner=owner)
             suspended.memberships.all().delete()
-            world = World(alice, charlie, tenancy.build_askers([alice, charlie], suspended))
+            world = World(alice, charlie, asking.build_askers([alice, charlie], suspended))
             tenancy_rows.make_digest()
         yield world, store
         transaction.set_rollback(True)
@@ -116,17 +118,17 @@ def _taken_back(method: str) -> Iterator[None]:
 def _complaints(world: World, asker: Asker, name: str, method: str) -> Iterator[str]:
     """What is wrong with the answers to one asker, asking for their own, for others' and for missing things."""
     route = ROUTES[name]
-    replies = {"missing": ask(asker, name, method, tenancy.missing())}
+    replies = {"missing": ask(asker, name, method, tenants.missing())}
     if asker.tenant and route.takes_ids:
         with _taken_back(method):
             replies["own"] = ask(asker, name, method, asker.tenant.words)
     for tenant in world.others(asker) if route.takes_ids else ():
         whose = tenant.organization.slug
-        replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenancy.KINDS["model"]()})
+        replies[whose] = ask(asker, name, method, {**tenant.words, "model": tenants.KINDS["model"]()})
         if replies[whose] != replies["missing"]:
             yield f"an id of {whose} differs from a missing one: {replies[whose]}, {replies['missing']}"
     if route.kind == "document" and replies["missing"] != ask(
-        world.asker("a visitor"), name, method, tenancy.missing()
+        world.asker("a visitor"), name, method, tenants.missing()
     ):
         yield f"not the same as a visitor gets: {replies['missing']}"
     for what, reply in replies.items():
@@ -181,7 +183,7 @@ def test_it_lists_what_is_ones_own(world: World, name: str) -> None:
     assert {tenant.organization for _, tenant in askers} == {tenant.organization for tenant in world.tenants}
     for asker, tenant in askers:
         own = tenant.words[ROUTES[name].lists or ""]
-        assert own.encode() in tenancy.read(asker.client.get(reverse(name), headers=dict(asker.headers))), asker.name
+        assert own.encode() in bodies.read(asker.client.get(reverse(name), headers=dict(asker.headers))), asker.name
 
 
 @pytest.mark.parametrize("name", ROUTES)
@@ -207,7 +209,7 @@ def test_it_takes_no_id_from_anywhere_else(world: World, name: str) -> None:
         for method in route.methods:
             with _taken_back(method):
                 plain = ask(asker, name, method, mine)
-            for where, smuggled in tenancy.smuggled(alice).items():
+            for where, smuggled in asking.smuggled(alice).items():
                 # What the route does ask for stays the asker's own.
                 named = {*route.body, *route.body_ids, *route.query_ids}
                 more = {key: value for key, value in smuggled.items() if key not in named}
@@ -228,7 +230,7 @@ def test_it_pages_only_through_ones_own(world: World, name: str) -> None:
         for parameter, kind in ROUTES[name].query_ids.items():
             for tenant in world.others(asker):
                 ordered = ids.parse("req", word := tenant.words[kind])
-                beside = ids.public("req", uuid.UUID(int=ordered.int + 1)) if ordered else tenancy.missing()[kind]
+                beside = ids.public("req", uuid.UUID(int=ordered.int + 1)) if ordered else tenants.missing()[kind]
                 cursors = [word, beside]
                 replies = [ask(asker, name, "GET", {}, query={parameter: it}, echoes=(it,)) for it in cursors]
                 assert replies[0] == replies[1]
@@ -254,7 +256,7 @@ def _difference_s(world: World, asker: Asker, name: str, method: str, *, samples
     """Between the medians for another's thing and for a missing one, asked in turns."""
     taken_s: dict[str, list[float]] = {"foreign": [], "missing": []}
     for _ in range(samples):
-        for what, words in (("foreign", world.alice.words), ("missing", tenancy.missing())):
+        for what, words in (("foreign", world.alice.words), ("missing", tenants.missing())):
             started_s = time.perf_counter()
             ask(asker, name, method, words)
             taken_s[what].append(time.perf_counter() - started_s)
@@ -292,7 +294,7 @@ def test_it_asks_every_api_view_for_a_key() -> None:
 
 def _pages() -> Iterator[tuple[str, str]]:
     """A path of every address that is no API: the table's, and those of whole groups."""
-    words = tenancy.missing()
+    words = tenants.missing()
     arguments = {"key": "MQ:abc:def", "uidb36": "1"}
     for address in tenancy.addresses(get_resolver()):
         if address.group is not None:
@@ -323,7 +325,7 @@ def test_it_keeps_sign_in_pages_personal_and_out_of_caches(world: World) -> None
             browser.force_login(world.charlie.people[asker.role])
         for name, address in _pages():
             response = browser.get(address)
-            text = tenancy.read(response)
+            text = bodies.read(response)
             assert response.status_code < 500, name
             assert not any(secret in text for secret in world.alice.secrets), name
             is_document = name in ROUTES and ROUTES[name].kind == "document"

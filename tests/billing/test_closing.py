@@ -19,9 +19,9 @@ from billing.models import Closing, Hold, Limit, Transfer
 from core import errors, ids, money
 from imagesapi import own_keys, webhooks
 from imagesapi.models import Generation, Image, OwnProviderKey, WebhookEndpoint
+from tests.bodies import read
 from tests.money import fund
 from tests.people import IssuedKey, sign_in
-from tests.tenancy import read
 
 pytestmark = pytest.mark.usefixtures("no_refunder")
 CENT = money.NANOS_PER_CENT

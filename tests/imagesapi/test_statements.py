@@ -18,7 +18,7 @@ from core import ids
 from core.money import NANOS_PER_USD, nanos
 from imagesapi.models import Generation, LedgerDay, LedgerMark, Statement
 from imagesapi.reports import ledger_days, statements
-from tests import databases, money, tenancy
+from tests import bodies, databases, money
 from tests.envelope import assert_refused
 from tests.imagesapi import past
 from tests.people import IssuedKey, sign_in
@@ -183,7 +183,7 @@ def test_its_pages_show_it_to_people(alice: User, history: Organization) -> None
     page = browser.get("/app/billing/statement?month=2026-09").content.decode()
     assert "Opening balance" in page and "$0.00000975" in page and "flux.1-schnell" in page
     assert browser.get("/app/billing/statement?month=x").status_code == 400
-    table = tenancy.read(browser.get("/app/billing/exports/statement.csv?month=2026-09")).decode()
+    table = bodies.read(browser.get("/app/billing/exports/statement.csv?month=2026-09")).decode()
     rows = table.splitlines()
     assert rows[1] == "2026-09,Opening balance,,,,0.00,USD" and rows[-1] == "2026-09,Closing balance,,,,0.00000975,USD"
     assert "2026-09,Images,openai,gpt-image-1,3,-0.0000007,USD" in rows
