@@ -46,6 +46,7 @@ WAITING = (
     "test_kills.py",
     "test_fal_queue.py",
     "test_replicate_adapter.py",
+    "test_replicate_trouble.py",
     "test_stripe_trouble.py",
     "test_http_streams.py",
     "test_http_replies.py",
