@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from accounts.models import ApiKey, Organization
 from billing.models import BudgetAlert, Limit
@@ -87,32 +86,26 @@ def replace_budgets(organization_id: int, *, scope: str, scope_id: int | None, w
 def _replace(
     organization_id: int, scope: str, scope_id: int | None, wanted: Mapping[str, int], names: Iterable[str] = NAMES
 ) -> None:
-    mine = Limit.objects.filter(organization_id=organization_id, scope=scope, scope_id=scope_id)
+    whose = {"organization_id": organization_id, "scope": scope, "scope_id": scope_id}
     with transaction.atomic():
+        there = {
+            (row.meter, row.window): row for row in Limit.objects.filter(**whose).order_by("pk").select_for_update()
+        }
         for name in names:
             meter, window = NAMES[name]
-            this = mine.filter(meter=meter, window=window)
-            _begin_anew(this.exclude(active=True, cap=wanted[name]) if name in wanted else this)
-            if name in wanted:
-                mine.update_or_create(
-                    meter=meter,
-                    window=window,
-                    defaults={"cap": wanted[name], "active": True},
-                    create_defaults={
-                        "organization_id": organization_id,
-                        "scope": scope,
-                        "scope_id": scope_id,
-                        "cap": wanted[name],
-                    },
-                )
-            else:  # what is running took from it and gives back to it
-                mine.filter(meter=meter, window=window).update(active=False)
+            row, cap = there.get((meter, window)), wanted.get(name)
+            if row is None and cap is not None:
+                # Somebody else may make it at the same moment.
+                row, _ = Limit.objects.get_or_create(**whose, meter=meter, window=window, defaults={"cap": cap})
+            if row is not None and cap != (row.cap if row.active else None):
+                _change(row, cap)
 
 
-def _begin_anew(changing: QuerySet[Limit]) -> None:
-    """A budget of another size is told of again when it comes to its end."""
-    BudgetAlert.objects.filter(limit__in=changing).delete()
-    changing.exclude(refused_at=None).update(refused_at=None)
+def _change(row: Limit, cap: int | None) -> None:
+    """Another size, or none: what is running took from it and gives back to it. Its end is told of again."""
+    BudgetAlert.objects.filter(limit=row).delete()
+    same = {} if cap is None else {"cap": cap}
+    Limit.objects.filter(pk=row.pk).update(active=cap is not None, refused_at=None, **same)
 
 
 def of(key_ids: Collection[int]) -> dict[int, dict[str, Any]]:

@@ -152,6 +152,19 @@ def test_it_replaces_budgets_whole_and_leaves_rates_alone(organization: Organiza
     assert list(active.values_list("meter", "cap")) == [("in_flight", 9)]
 
 
+def test_limits_that_stay_as_they_are_cost_one_look(api_key: IssuedKey, django_assert_num_queries: Any) -> None:
+    wanted = {"requests_per_minute": 5, "spend_day_usd": 3 * money.NANOS_PER_USD}
+    with django_assert_num_queries(3):  # beginning and ending a transaction within this test's
+        limits.replace(api_key.row, {})
+    limits.replace(api_key.row, wanted)
+    rows = list(Limit.objects.values())
+    with django_assert_num_queries(3):
+        limits.replace(api_key.row, wanted)
+    assert list(Limit.objects.values()) == rows
+    with django_assert_num_queries(5):  # what was told of the old one is forgotten
+        limits.replace(api_key.row, wanted | {"requests_per_minute": 6})
+
+
 @pytest.mark.parametrize("email", ["charlie@example.net", "nobody@example.com", "", "a\0b@example.com"])
 def test_somebody_else_is_no_member(organization: Organization, charlie: User, email: str) -> None:
     with pytest.raises(errors.NotFound):
