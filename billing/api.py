@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from accounts import scopes
 from accounts.api import ApiView
 from billing import history, ledger
-from core import api, money
+from core import api, money, query
 
 
 class Balance(ApiView):
@@ -19,6 +19,7 @@ class Balance(ApiView):
     scope: ClassVar[str | None] = scopes.USAGE
 
     def get(self, request: Request) -> HttpResponse:
+        query.check_known(request.query_params, (), takes=())
         found = ledger.balance(self.caller(request).organization_id)
         return api.render(
             {

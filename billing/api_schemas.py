@@ -74,6 +74,7 @@ openapi.describe(
                 },
             )
         },
+        faults=openapi.QUERY,
     ),
 )
 openapi.describe(
@@ -165,6 +166,7 @@ openapi.describe(
                 "The organization's own, then its keys', then its members'.", _BUDGETS, example=_BUDGETS_SHOWN
             )
         },
+        faults=openapi.QUERY,
     ),
 )
 openapi.describe(
@@ -174,7 +176,7 @@ openapi.describe(
         "One key's budgets",
         "Budgets",
         {200: openapi.answer("The key's budgets.", _BUDGETS, example=_BUDGETS_SHOWN)},
-        faults=openapi.MISSING,
+        faults=(*openapi.QUERY, *openapi.MISSING),
         path=_KEY_PATH,
     ),
     put=Operation(

@@ -117,7 +117,7 @@ def parse(asked: Mapping[str, object]) -> dict[str, int]:
             raise UnknownParameter(
                 f"There is no budget {str(name)[:60]!r}; there are {', '.join(limits.BUDGETS)}.", param=str(name)[:64]
             )
-    return limits.parse(dict(asked))
+    return limits.parse(dict(asked), within="")
 
 
 def set_for_organization(organization: Organization, asked: Mapping[str, object]) -> None:

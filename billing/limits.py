@@ -34,8 +34,9 @@ _WORDS = {
 }
 
 
-def parse(document: object) -> dict[str, int]:
-    """Limits as a caller writes them; null is none. Raises InvalidRequest and its kinds."""
+def parse(document: object, *, within: str = "limits.") -> dict[str, int]:
+    """Limits as a caller writes them; null is none. `within` is where in the body they stand, for the errors' `param`.
+    Raises InvalidRequest and its kinds."""
     if not isinstance(document, dict):
         raise InvalidRequest("'limits' must be an object.", param="limits", code="invalid_type")
     for name in document:
@@ -43,18 +44,18 @@ def parse(document: object) -> dict[str, int]:
             raise UnknownParameter(
                 f"There is no limit {str(name)[:40]!r}; there are {', '.join(NAMES)}.", param="limits"
             )
-    return {name: _cap(name, value) for name, value in document.items() if value is not None}
+    return {name: _cap(name, value, f"{within}{name}") for name, value in document.items() if value is not None}
 
 
-def _cap(name: str, value: object) -> int:
+def _cap(name: str, value: object, param: str) -> int:
     if NAMES[name][0] == "spend":
-        return _nanos(name, value)
+        return _nanos(name, value, param)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COUNT_MAX:
-        raise InvalidRequest(f"'{name}' must be an integer from 1 to {COUNT_MAX}.", param=f"limits.{name}")
+        raise InvalidRequest(f"'{name}' must be an integer from 1 to {COUNT_MAX}.", param=param)
     return value
 
 
-def _nanos(name: str, value: object) -> int:
+def _nanos(name: str, value: object, param: str) -> int:
     try:
         amount_nanos = money.nanos_from_json(value)
         if not 0 < amount_nanos <= SPEND_MAX_NANOS:
@@ -63,7 +64,7 @@ def _nanos(name: str, value: object) -> int:
         most = SPEND_MAX_NANOS // money.NANOS_PER_USD
         raise InvalidRequest(
             f"'{name}' must be dollars above 0 and up to {most}, such as \"25.00\", with at most 9 decimal places.",
-            param=f"limits.{name}",
+            param=param,
         ) from error
     return amount_nanos
 

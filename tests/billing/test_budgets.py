@@ -230,12 +230,12 @@ def test_a_program_sets_the_budgets_of_a_key(
     [
         ({"spend_day": "1"}, "unknown_parameter", "spend_day"),
         ({"requests_per_minute": 5}, "unknown_parameter", "requests_per_minute"),
-        ({"spend_day_usd": "-1"}, "invalid_value", "limits.spend_day_usd"),
-        ({"spend_day_usd": "0"}, "invalid_value", "limits.spend_day_usd"),
-        ({"spend_day_usd": True}, "invalid_value", "limits.spend_day_usd"),
-        ({"spend_day_usd": ["1"]}, "invalid_value", "limits.spend_day_usd"),
-        ({"spend_day_usd": "1e9"}, "invalid_value", "limits.spend_day_usd"),
-        ({"spend_day_usd": "1.0000000001"}, "invalid_value", "limits.spend_day_usd"),
+        ({"spend_day_usd": "-1"}, "invalid_value", "spend_day_usd"),
+        ({"spend_day_usd": "0"}, "invalid_value", "spend_day_usd"),
+        ({"spend_day_usd": True}, "invalid_value", "spend_day_usd"),
+        ({"spend_day_usd": ["1"]}, "invalid_value", "spend_day_usd"),
+        ({"spend_day_usd": "1e9"}, "invalid_value", "spend_day_usd"),
+        ({"spend_day_usd": "1.0000000001"}, "invalid_value", "spend_day_usd"),
         ([], "invalid_json", None),
     ],
     ids=str,
@@ -245,6 +245,17 @@ def test_it_refuses_what_is_no_budget(
 ) -> None:
     answer = ask(manager, "put", f"/v1/budgets/keys/{api_key.row.public_id}", body)
     assert_refused(answer, 400, code, param=param)
+    assert not Limit.objects.exists()
+
+
+def test_it_refuses_a_query_that_it_would_not_read(manager: IssuedKey, api_key: IssuedKey) -> None:
+    """As every list does: who filters by a misspelled name would take the whole for the part."""
+    one = f"/v1/budgets/keys/{api_key.row.public_id}"
+    for method, path in (("get", "/v1/budgets"), ("get", one), ("put", one)):
+        answer = ask(manager, method, f"{path}?window=month", None if method == "get" else {"spend_day_usd": "1"})
+        assert_refused(answer, 400, "unknown_parameter", param="window", says="takes none")
+    answer = ask(api_key, "get", "/v1/balance?currency=eur")
+    assert_refused(answer, 400, "unknown_parameter", param="currency", says="takes none")
     assert not Limit.objects.exists()
 
 

@@ -17,6 +17,7 @@ from core import crypto, errors, ids, sql
 from imagesapi import catalog, own_keys, routing
 from imagesapi.models import Offer, OwnProviderKey
 from imagesapi.values import Connection, Preference
+from tests.envelope import assert_refused
 from tests.imagesapi import plans
 from tests.imagesapi.plans import offer, order, own_plan
 from tests.people import IssuedKey
@@ -130,6 +131,13 @@ def test_it_refuses_what_is_no_key(manager: Client, members: dict[str, Any], par
 
 
 @pytest.mark.django_db
+def test_it_refuses_a_query_that_it_would_not_read(manager: Client) -> None:
+    path, body = f"{ROUTE}?provider=openai", json.dumps({"provider": "openai", "secret": SECRET})
+    for answer in (manager.get(path), manager.put(path, body, content_type="application/json")):
+        assert_refused(answer, 400, "unknown_parameter", param="provider", says="takes none")
+    assert not OwnProviderKey.objects.exists()
+
+
 def test_it_binds_a_secret_to_its_row(organization: Organization, other_organization: Organization) -> None:
     """Somebody who can write the table still cannot use another's secret."""
     own_keys.store(organization.pk, provider="openai", secret=SECRET)

@@ -17,7 +17,7 @@ from core import errors, ids
 from imagesapi import webhook_sending, webhooks
 from imagesapi.models import Generation
 from imagesapi.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookEvent
-from tests.envelope import error_of
+from tests.envelope import assert_refused, error_of
 from tests.people import IssuedKey
 from tests.sites import Site, reply
 
@@ -182,6 +182,13 @@ def test_it_refuses_what_is_no_json_object(program: Program, body: bytes) -> Non
 def test_it_takes_json_only(program: Program) -> None:
     answer = program.ask("post", "", "url=x", content_type="application/x-www-form-urlencoded")
     assert (answer.status_code, error_of(answer)["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_it_refuses_a_query_that_it_would_not_read(program: Program, method: str) -> None:
+    answer = program.ask(method, "?enabled=true", {"url": URL} if method == "post" else None)
+    assert_refused(answer, 400, "unknown_parameter", param="enabled", says="takes none")
+    assert not WebhookEndpoint.objects.exists()
 
 
 def test_it_refuses_to_move_a_webhook_inside(program: Program) -> None:
