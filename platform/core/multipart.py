@@ -52,9 +52,13 @@ def read(request: Any, *, part_max_bytes: int, body_max_bytes: int) -> list[Part
     stream = _Counted(request, declared_bytes)
     parts: list[Part] = []
     try:
-        for kind, headers, body in Parser(LazyStream(ChunkIter(cast(Any, stream), _STEP_BYTES)), boundary):
-            if kind == "raw" or not headers or "content-disposition" not in headers:
-                continue
+        pieces = Parser(LazyStream(ChunkIter(cast(Any, stream), _STEP_BYTES)), boundary)
+        for number, (_, headers, body) in enumerate(pieces):
+            if "content-disposition" not in headers:
+                if number == 0 or body.read(2) == b"--":  # what stands before the first part, and behind the last one
+                    continue
+                # Without it the rest would be another request: an edit of the whole picture, say, for want of its mask.
+                raise errors.MalformedForm("A part of the body has no Content-Disposition that can be read as UTF-8.")
             parts.append(_part(headers, body, part_max_bytes))
             if len(parts) > PARTS_MAX:
                 raise errors.BodyTooLarge(f"The body has more than {PARTS_MAX} parts.")

@@ -190,6 +190,20 @@ BODIES: list[tuple[str, bytes, int, str]] = [
     ("nothing in it", b"hello", 400, "invalid_multipart"),
     ("too many parts", form(*[("a", None, b"b")] * 300), 413, "request_too_large"),
     ("a part without a name", form(("", None, b"b")), 400, "invalid_multipart"),
+    (
+        "a mask whose name is no UTF-8",
+        form(*FIELDS, ("image", "x", picture()), ("mask", "m", mask())).replace(b'"m"', b'"masqu\xe9"'),
+        400,
+        "invalid_multipart",
+    ),
+    (
+        "a part that says nothing of itself",
+        form(*FIELDS, ("image", "x", picture()), ("n", None, b"2")).replace(
+            b'Disposition: form-data; name="n"', b"A: b"
+        ),
+        400,
+        "invalid_multipart",
+    ),
 ]
 
 
