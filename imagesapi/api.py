@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.http import FileResponse, HttpResponse, HttpResponseBase
+from django.http import FileResponse, HttpResponse, HttpResponseBase, QueryDict
 from rest_framework.request import Request
 
 from accounts import keys, scopes
@@ -100,10 +100,24 @@ def _context(request: Request, *, size_bytes: int) -> inputs.Context:
     environ = request._request.META
     return inputs.Context(
         default_model=settings.DEFAULT_MODEL,
-        dry_run=bool(environ.get("QUERY_STRING")) and query.flag(request.query_params, "dryRun"),
+        dry_run=bool(environ.get("QUERY_STRING")) and _is_dry_run(request.query_params),
         max_cost_header=environ.get("HTTP_X_MAX_COST"),
         size_bytes=size_bytes,
     )
+
+
+def _is_dry_run(asked: QueryDict) -> bool:
+    """Whether the address asks for the price alone. Who asks for it twice, or in another spelling, shall not pay."""
+    for name, values in asked.lists():
+        if name.lower().replace("_", "").replace("-", "") != "dryrun":
+            continue
+        if name != "dryRun":
+            raise errors.UnknownParameter(
+                f"Unknown query parameter {name[:60]!r}. This route takes 'dryRun'.", param=name[:60]
+            )
+        if len(values) > 1:
+            raise errors.InvalidRequest(f"'dryRun' was sent {len(values)} times; send it once.", param="dryRun")
+    return query.flag(asked, "dryRun")
 
 
 class Models(ApiView):

@@ -375,6 +375,24 @@ def test_a_flag_in_the_address_is_true_or_false(caller: Caller, untouched: None,
     assert_refused(caller.send(ASKED, path=f"{GENERATIONS}?dryRun={value}"), 400, "invalid_value", param="dryRun")
 
 
+@pytest.mark.parametrize("query", ["dryRun=true&dryRun=false", "dryRun=true&dryRun=true"])
+def test_a_price_is_asked_for_once(caller: Caller, untouched: None, query: str) -> None:
+    """Of two answers to the question whether to pay, none is taken for the right one."""
+    answer = caller.send(ASKED, path=f"{GENERATIONS}?{query}")
+    assert_refused(answer, 400, "invalid_value", param="dryRun", says="send it once")
+
+
+@pytest.mark.parametrize("name", ["dryrun", "dry_run", "dry-run", "DRYRUN", "DryRun"])
+def test_a_misspelled_dry_run_is_not_paid_for(caller: Caller, untouched: None, name: str) -> None:
+    answer = caller.send(ASKED, path=f"{GENERATIONS}?{name}=true")
+    assert_refused(answer, 400, "unknown_parameter", param=name, says="'dryRun'")
+
+
+def test_other_parameters_in_the_address_are_read_past(caller: Caller) -> None:
+    """Clients put things there that concern nobody here, such as a version."""
+    assert caller.send(ASKED, path=f"{GENERATIONS}?api-version=2024-10-21").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/requests/{}", "/openai/v1/images/{}/content", "/openai/v1/models/{}"])
 def test_a_strange_id_is_a_missing_one(caller: Caller, untouched: None, path: str) -> None:
     for word in ("%00", "%ff%fe", "req_", "req_zzzzzzzzzzzzzzzzzzzzzzzzzz", "1", "' OR 1=1"):
