@@ -72,6 +72,8 @@ def _from_pictures(request: Request, read: Reader, *, route: str) -> ImageReques
     http = request._request
     with uploads.guarded(http):
         upload = uploads.read(http, route)
+        if route == inputs.VARIATION and (upload.mask or upload.markup):
+            raise inputs.not_of_variations("mask" if upload.mask else "markup")
         return uploads.complete(read(upload.fields, _context(request, size_bytes=upload.size_bytes)), upload)
 
 

@@ -96,12 +96,17 @@ def variation(body: Mapping[str, Any], context: Context) -> ImageRequest:
     asked = _present(body)
     for name in asked:
         if name in KNOWN and name not in VARIATION_ALLOWED:
-            raise errors.InvalidRequest(
-                f"'{name}' does not exist on images/variations. To say what to change, POST to images/edits.",
-                param=name,
-                code="unknown_parameter",
-            )
+            raise not_of_variations(name)
     return ImageRequest(operation="edit", prompt=VARIATION_PROMPT, **_common(asked, context, VARIATION))
+
+
+def not_of_variations(name: str) -> errors.InvalidRequest:
+    """The refusal of what only an edit takes."""
+    return errors.InvalidRequest(
+        f"'{name}' does not exist on images/variations. To say what to change, POST to images/edits.",
+        param=name,
+        code="unknown_parameter",
+    )
 
 
 def _present(body: Mapping[str, Any]) -> dict[str, Any]:

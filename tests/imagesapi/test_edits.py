@@ -184,6 +184,14 @@ def test_it_refuses_before_money_is_held(
     assert_nothing_happened(providers)
 
 
+@pytest.mark.parametrize("name", ["mask", "markup"])
+def test_a_variation_has_no_overlay(caller: Caller, providers: ProviderFake, name: str) -> None:
+    """As the document says: with one it would be an edit whose prompt nobody wrote."""
+    answer = send(caller, *FIELDS[:1], ("image", "x", picture()), (name, "m", mask()), path=VARIATIONS)
+    assert_refused(answer, 400, "unknown_parameter", param=name, says="images/edits")
+    assert_nothing_happened(providers)
+
+
 BODIES: list[tuple[str, bytes, int, str]] = [
     ("without a boundary", b"x", 400, "invalid_multipart"),
     ("cut short", form(*FIELDS, ("image", "x", picture()))[:-30], 400, "invalid_multipart"),
