@@ -74,7 +74,7 @@ def nanos_from_json(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("not an amount of dollars")
     written = format(value, ".12f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    return nanos(written[:40])
+    return nanos(written)
 
 
 def picos(text: str) -> int:

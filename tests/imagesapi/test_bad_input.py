@@ -314,6 +314,12 @@ def test_a_frozen_balance_is_refused(caller: Caller, untouched: None, organizati
     assert_refused(caller.ask(), 402, "balance_frozen", says="frozen")
 
 
+@pytest.mark.parametrize("max_cost", [" " * 38 + "0.001", "0.001" + " " * 99])
+def test_spaces_do_not_change_max_cost(caller: Caller, untouched: None, max_cost: str) -> None:
+    """Cut off after forty characters, the first of these was "0."."""
+    assert_refused(caller.ask(max_cost=max_cost), 402, "max_cost_exceeded", param="max_cost", says="$0.001")
+
+
 @pytest.mark.parametrize("how", ["body", "header"])
 def test_more_than_max_cost_is_refused_before_anything_is_held(caller: Caller, untouched: None, how: str) -> None:
     answer = caller.ask(max_cost=0.001) if how == "body" else caller.send(ASKED, headers={"X-Max-Cost": "0.001"})
