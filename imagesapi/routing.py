@@ -243,9 +243,10 @@ def _unchanged_only(able: list[Candidate]) -> list[Candidate]:
     if unchanged:
         return unchanged
     change = able[0].fitted.adjustments[0]
+    name = change.parameter[:64]
+    how = "be left out" if change.used is None else f"change from {change.asked!r} to {change.used!r}"
     raise errors.InvalidRequest(
-        f"'strict' is set and {change.parameter} would have to change from {change.asked!r} to {change.used!r}: "
-        f"{change.why}.",
-        param=change.parameter,
+        f"'strict' is set and {name} would have to {how}: {change.why}.",
+        param=name,
         code="adjustment_refused",
     )

@@ -156,7 +156,8 @@ BAD_VALUES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"model": "no such model!"}, "model", "invalid_value", "gpt-image-1"),
     ({"model": ""}, "model", "invalid_value", "gpt-image-1"),
     ({"model": "x" * 201}, "model", "invalid_value", "gpt-image-1"),
-    ({"strict": True, "seed": 7}, "seed", "adjustment_refused", "strict"),
+    ({"strict": True, "seed": 7}, "seed", "adjustment_refused", "seed would have to be left out"),
+    ({"strict": True, "s" * 9_000: 7}, "s" * 64, "adjustment_refused", "left out"),
     ({"strict": True, "model": "fal/gpt-image-1", "quality": "auto"}, "quality", "adjustment_refused", "strict"),
 ]
 
