@@ -22,6 +22,8 @@ class Response(wsgi.Response):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting = b""
+        # Django answers HEAD with the body of GET and leaves it to us to drop it: nothing for an operator's log.
+        self._omits_body_warned = True
 
     def send_headers(self) -> None:
         if self.headers_sent:
