@@ -218,7 +218,13 @@ CORS_ALLOW_HEADERS = [
         )
     ),
 ]  # fmt: skip
-CORS_EXPOSE_HEADERS = ["x-request-id", "x-pixelpar-provider", "x-pixelpar-model", "x-pixelpar-cost", "retry-after"]
+# What a program in a browser may read. SDKs obey the first two: unread, they send again what would cost twice.
+CORS_EXPOSE_HEADERS = [
+    "retry-after", "x-should-retry", "x-request-id", "idempotency-replayed", "location", "preference-applied",
+    "x-pixelpar-provider", "x-pixelpar-model", "x-pixelpar-cost", "openai-processing-ms", "content-disposition",
+    "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-concurrent", "x-ratelimit-remaining-concurrent",
+]  # fmt: skip
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

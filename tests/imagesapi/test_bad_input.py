@@ -16,7 +16,7 @@ from accounts import keys
 from accounts.models import Organization
 from billing import ledger
 from billing.models import Account
-from core import ids, money
+from core import ids, money, openapi
 from imagesapi.models import Generation
 from tests.envelope import assert_refused, error_of
 from tests.fakes.providers import ProviderFake
@@ -375,6 +375,23 @@ def test_a_browser_may_ask_first_and_read_the_refusal(caller: Caller, untouched:
     refusal = caller.send(b"{", headers=origin)
     assert_refused(refusal, 400, "invalid_json")
     assert refusal.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_browser_may_read_every_header_that_is_described(caller: Caller) -> None:
+    """x-should-retry above all: an SDK that cannot read it sends again what a provider may have billed."""
+    document = openapi.document()
+    described = {
+        name.lower()
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for answer in operation["responses"].values()
+        for shown in [answer, document["components"]["responses"].get(answer.get("$ref", "").rpartition("/")[2], {})]
+        for name in shown.get("headers", {})
+    }
+    answer = caller.client.get("/openai/v1/models", headers={"Origin": "https://app.example"})
+    exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert "x-should-retry" in exposed
+    assert described - exposed <= {"cache-control"}  # which every browser shows
 
 
 @pytest.mark.parametrize("value", ["maybe", "2", "TRUE!", ""])
