@@ -23,7 +23,11 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # Classes that are raised with another code.
 NEVER_ALONE = {(410, "gone"), (403, "permission_denied")}
 # What no operation answers by itself: the other methods of each path do, and the playground to visitors without a key.
-ELSEWHERE = {Fault(errors.MethodNotAllowed, "method_not_allowed"), *Fault.of(errors.PlaygroundClosed)}
+ELSEWHERE = {
+    Fault(errors.MethodNotAllowed, "method_not_allowed"),
+    *Fault.of(errors.PlaygroundClosed),
+    *Fault.of(errors.MalformedHttp),  # which no operation has seen
+}
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from gunicorn import util
 from gunicorn.http import wsgi
 
 from config import responses, spread
-from core import cores
+from core import cores, errors
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -24,15 +24,17 @@ def _write_error(sock: socket.socket, status: int, reason: str, message: str) ->
     """What gunicorn itself refuses (a broken request line, endless headers) leaves in the API's shape, not as HTML."""
     if status == 501:  # a transfer coding that we do not know is the caller's to change
         status, reason = 400, "Bad Request"
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    code = "internal_error" if status >= 500 else "invalid_request"
     text = f"The request is not valid HTTP: {message[:200]}" if message else "Something went wrong on our side."
-    body = orjson.dumps({"error": {"message": text, "type": kind, "param": None, "code": code}})
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    util.write_nonblock(sock, head.encode("latin-1", "replace") + body)
+    error = errors.InternalError(text) if status >= 500 else errors.MalformedHttp(text)
+    body = orjson.dumps(error.envelope())
+    headers = {
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "Content-Length": len(body),
+        **error.headers(),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    util.write_nonblock(sock, f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode("latin-1", "replace") + body)
 
 
 util.write_error = _write_error

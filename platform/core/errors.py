@@ -102,6 +102,12 @@ class MaxCostExceeded(PaymentRequired):
     code = "max_cost_exceeded"
 
 
+class MalformedHttp(PixelparError):
+    """What came is no HTTP that the server can read, so there is no request that anything else could be said of."""
+
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
 class PermissionDenied(PixelparError):
     status, type, code = 403, "invalid_request_error", "permission_denied"
 

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from billing.models import Hold
+from core import errors
 from imagesapi.models import Generation
 from tests.contract.conftest import Customer
 from tests.envelope import assert_refused, error_of
@@ -225,7 +226,8 @@ def test_what_is_not_http_is_refused_in_json(customer: Customer, fake: ProviderF
         line.send(data)
         answer = line.read()
         assert 400 <= answer.status_code < 500, (name, answer)
-        assert error_of(answer)["type"] == "invalid_request_error", name
+        error = error_of(answer)
+        assert (error["type"], error["code"]) == ("invalid_request_error", errors.MalformedHttp.code), name
         assert b"<html" not in answer.content.lower()
         line.close()
     assert_nothing_happened(fake)
