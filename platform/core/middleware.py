@@ -5,6 +5,7 @@ One class and not a chain of five: each link of Django's costs an API request a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import cast
 
@@ -18,6 +19,8 @@ from django.middleware.security import SecurityMiddleware
 from django.utils.cache import patch_vary_headers
 
 from core import api, errors, health, ids
+
+_SLASHES = re.compile("/{2,}")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -34,7 +37,9 @@ _BY_STATUS: dict[int, type[errors.PixelparError]] = {
 
 
 def is_api(path: str) -> bool:
-    """Whether a path belongs to the API, whose every answer is JSON."""
+    """Whether a path belongs to the API, whose every answer is JSON; also one that a slash too much led astray."""
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
     return path.startswith(settings.API_ROOTS) or f"{path}/" in settings.API_ROOTS
 
 

@@ -23,6 +23,12 @@ def test_it_redirects_nobody_for_a_slash(client: Client, path: str) -> None:
     assert_refused(client.post(path, {}, content_type="application/json"), 404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["//v1/models", "//openai/v1/models", "/openai//v1/models", "/openai/v1//models"])
+def test_a_slash_too_much_is_a_missing_route_in_json(caller: Client, path: str) -> None:
+    """As a base URL with a slash at its end makes it; programs read no pages."""
+    assert_refused(caller.get("/", PATH_INFO=path), 404, "not_found", says="/openai/v1")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
