@@ -130,7 +130,7 @@ def _resolve(found: Snapshot, name: str) -> tuple[Entry, str | None]:
             entry, provider = found.find(tail), head
     if entry is None:
         close = nearest(found, name)
-        hint = f" Did you mean {close}?" if close else ""
+        hint = f" Did you mean {close}?" if close else " GET /v1/models lists those there are."
         raise errors.ModelNotFound(f"There is no model {name[:200]!r}.{hint}", param="model")
     if provider is not None and not _enabled(entry, provider):
         others = ", ".join(sorted(offer.provider for offer in _enabled(entry, None))) or "no provider"

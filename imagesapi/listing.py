@@ -29,7 +29,7 @@ def model(snapshot: Snapshot, name: str) -> dict[str, Any]:
             entry = found
     if entry is None:
         near = catalog.nearest(snapshot, name)
-        hint = f" Did you mean {near!r}?" if near else ""
+        hint = f" Did you mean {near!r}?" if near else " GET /v1/models lists those there are."
         raise errors.ModelNotFound(f"There is no model {name[:80]!r}.{hint}", param="model")
     return document(entry, timezone.now())
 

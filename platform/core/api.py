@@ -58,25 +58,30 @@ def render_error(error: errors.PixelparError) -> HttpResponse:
 
 def exception_handler(raised: Exception, context: dict[str, Any]) -> HttpResponse:
     """REST framework's exception handler: whatever a view raises leaves as OpenAI's envelope."""
-    error = _translate(raised)
+    error = _translate(raised, context)
     if error.status >= 500 and not isinstance(raised, errors.PixelparError) and not error.is_logged:
         log.error("request failed", exc_info=raised)
     response = render_error(error)
     if error.is_logged:
         response._has_been_logged = True  # type: ignore[attr-defined] # Django would write a line of its own
     if isinstance(raised, drf.MethodNotAllowed):
-        response.headers["Allow"] = ", ".join(context["view"].allowed_methods)
+        response.headers["Allow"] = _allowed(context)
     return response
 
 
-def _translate(raised: Exception) -> errors.PixelparError:
+def _allowed(context: dict[str, Any]) -> str:
+    return ", ".join(context["view"].allowed_methods)
+
+
+def _translate(raised: Exception, context: dict[str, Any]) -> errors.PixelparError:
     match raised:
         case errors.PixelparError():
             return raised
         case Http404():
             return errors.NotFound("There is nothing here.")
         case drf.MethodNotAllowed():
-            return errors.MethodNotAllowed(str(raised.detail))
+            asked = str(context["request"].method)[:20]
+            return errors.MethodNotAllowed(f"This route takes {_allowed(context)}, not {asked}.")
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
             return errors.InvalidApiKey(str(raised.detail))
         case drf.PermissionDenied():

@@ -42,7 +42,7 @@ def test_a_slash_too_much_is_a_missing_route_in_json(caller: Client, path: str) 
 )
 def test_it_says_which_methods_there_are(caller: Client, method: str, path: str, allowed: str) -> None:
     answer = caller.generic(method, path)
-    assert_refused(answer, 405, "method_not_allowed")
+    assert_refused(answer, 405, "method_not_allowed", says=f"takes {allowed}, not {method}")
     assert answer.headers["Allow"] == allowed
 
 

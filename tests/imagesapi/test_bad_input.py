@@ -176,6 +176,7 @@ def test_it_says_what_is_allowed(caller: Caller, untouched: None, name: str) -> 
         ("flux.1-schnel", "flux.1-schnell"),
         ("openai/gpt-image-9", "gpt-image-"),
         ("gpt-4o", ""),
+        ("/", "GET /v1/models"),
         ("nobody/gpt-image-1", "gpt-image-1"),
         ("fal/mock-image", "mock"),
     ],
