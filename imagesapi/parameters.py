@@ -137,7 +137,9 @@ def ratio(asked: Asked, name: str) -> str | None:
     value = asked.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not RATIO.fullmatch(value):
+    if not isinstance(value, str):
+        raise wrong_type(name, value, "a ratio such as '16:9' or '1:1'")
+    if not RATIO.fullmatch(value):
         raise errors.InvalidRequest(f"'{name}' must be a ratio such as '16:9' or '1:1'.", param=name)
     return value
 
@@ -150,7 +152,9 @@ def metadata(asked: Asked) -> Mapping[str, str]:
         f"'metadata' must be an object of at most {METADATA_MAX_KEYS} strings, keys up to {METADATA_KEY_MAX_CHARS} "
         f"and values up to {METADATA_VALUE_MAX_CHARS} characters."
     )
-    if not isinstance(value, dict) or len(value) > METADATA_MAX_KEYS:
+    if not isinstance(value, dict):
+        raise wrong_type("metadata", value, f"an object of at most {METADATA_MAX_KEYS} strings")
+    if len(value) > METADATA_MAX_KEYS:
         raise errors.InvalidRequest(rule, param="metadata")
     for key, inner in value.items():
         if not isinstance(inner, str) or len(key) > METADATA_KEY_MAX_CHARS or len(inner) > METADATA_VALUE_MAX_CHARS:

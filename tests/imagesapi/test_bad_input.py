@@ -96,6 +96,10 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "partial_images": ["1", 0.5],
     "max_cost": [True, [], {}],
     "dryRun": ["yes", 1],
+    "aspect_ratio": [1.5, True, [16, 9]],
+    "resolution": [1, True, ["1K"]],
+    "metadata": [7, True, ["a"], "a"],
+    "provider": ["openai", True, ["openai"]],
 }
 
 
@@ -138,7 +142,6 @@ BAD_VALUES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"response_format": "json"}, "response_format", "invalid_value", "b64_json"),
     ({"user": "x" * 513}, "user", "invalid_value", "512"),
     ({"metadata": {"a": 1}}, "metadata", "invalid_value", "strings"),
-    ({"metadata": "a"}, "metadata", "invalid_value", "object"),
     ({"metadata": {str(number): "x" for number in range(17)}}, "metadata", "invalid_value", "16"),
     ({"metadata": {"a": "x" * 513}}, "metadata", "invalid_value", "512"),
     ({"max_cost": 0}, "max_cost", "invalid_value", "positive"),
