@@ -58,7 +58,7 @@ def cancel(caller: Caller, word: str) -> Generation:
         sql.row(_WISH, names)
     row = rows.select_related("api_key").get()
     sql.give_back()
-    if row.cancel_requested_at is None and row.status != GenerationStatus.CANCELLED:
+    if row.status not in (GenerationStatus.PENDING, GenerationStatus.PROCESSING, GenerationStatus.CANCELLED):
         raise errors.AlreadyFinished(f"The request is {row.status} already; there is nothing to cancel.")
     return row
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.db.models.functions import Now
 from django.test import Client
 
 from billing.models import Hold, Transfer
@@ -159,6 +160,14 @@ def test_one_that_ended_cannot_be_cancelled(program: Program) -> None:
     work()
     assert_refused(program.cancel(word), 409, "already_finished")
     assert_refused(program.cancel("req_nothing"), 404, "not_found")
+
+
+def test_one_that_ended_in_spite_of_a_wish_cannot_be_cancelled_either(program: Program) -> None:
+    """A 200 would say to whoever asks once more that nothing was made and charged."""
+    word = program.ask().json()["id"]
+    work()
+    Generation.objects.update(cancel_requested_at=Now())  # while a provider worked that cannot be stopped
+    assert_refused(program.cancel(word), 409, "already_finished", says="completed")
 
 
 # Interrupted workers
