@@ -14,8 +14,6 @@ from accounts.models import KEY_ID_LENGTH, ApiKey
 from billing import budgets
 from core import api, errors, query
 
-_JSON_TYPES = ("application/json", "")
-
 
 class Budgets(ApiView):
     """GET lists every budget of the organization, its own, its keys' and its members'."""
@@ -45,7 +43,7 @@ class KeyBudgets(ApiView):
         caller = self.caller(request)
         key = _find(caller, word)
         maker = ApiKey.objects.get(pk=caller.key_id)
-        return api.render(_document(budgets.set_for_key(key, _asked(request), by=maker)))
+        return api.render(_document(budgets.set_for_key(key, api.read_object(request._request), by=maker)))
 
 
 def _find(caller: Caller, word: str) -> ApiKey:
@@ -56,16 +54,6 @@ def _find(caller: Caller, word: str) -> ApiKey:
         # What was sent may be a raw key, so it is not repeated.
         raise errors.NotFound("There is no such key: give its id, the part between pxp_ and the dot.")
     return key
-
-
-def _asked(request: Request) -> dict[str, Any]:
-    http = request._request
-    content_type = http.content_type or ""
-    if content_type not in _JSON_TYPES:
-        raise errors.UnsupportedMediaType(
-            f"This route takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
-        )
-    return api.parse_object(api.read_body(http))
 
 
 def _document(key: ApiKey) -> dict[str, Any]:

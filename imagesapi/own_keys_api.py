@@ -32,7 +32,7 @@ class ProviderKeys(ApiView):
 
     def put(self, request: Request) -> HttpResponse:
         query.check_known(request.query_params, (), takes=())
-        wanted = _members(api.parse_object(api.read_body(request._request)))
+        wanted = _members(api.read_object(request._request))
         return api.render(item(own_keys.store(self.caller(request).organization_id, **wanted)))
 
 

@@ -58,7 +58,7 @@ openapi.describe(
         "Bring a key, or change one",
         _TAG,
         {200: openapi.answer("The key.", _KEY)},
-        faults=(*openapi.JSON_BODY, *Fault.of(errors.MissingParameter)),
+        faults=(*openapi.JSON_BODY, *Fault.of(errors.MissingParameter), *Fault.of(errors.UnsupportedMediaType)),
         body=openapi.json_body(_WANTED, openai={"provider": "openai", "secret": "sk-0123456789abcdef"}),
     ),
 )

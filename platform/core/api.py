@@ -130,6 +130,19 @@ def read_body(request: HttpRequest, *, max_bytes: int | None = None) -> bytes:
     return body
 
 
+def read_object(request: HttpRequest) -> dict[str, Any]:
+    """The JSON object that a request brings, where nothing else is taken. A body without any type is taken for JSON.
+
+    Raises UnsupportedMediaType, BodyTooLarge or MalformedBody.
+    """
+    content_type = request.content_type or ""
+    if content_type not in ("application/json", ""):
+        raise errors.UnsupportedMediaType(
+            f"This route takes JSON: send Content-Type: application/json, not {content_type[:60]!r}."
+        )
+    return parse_object(read_body(request))
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object from a body. Broken, too deep, with lone surrogates or no object: MalformedBody, saying which."""
     try:

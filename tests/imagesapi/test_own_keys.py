@@ -138,6 +138,12 @@ def test_it_refuses_a_query_that_it_would_not_read(manager: Client) -> None:
     assert not OwnProviderKey.objects.exists()
 
 
+def test_it_takes_json_only(manager: Client) -> None:
+    answer = manager.put(ROUTE, json.dumps({"provider": "openai", "secret": SECRET}), content_type="text/plain")
+    assert_refused(answer, 415, "unsupported_media_type", says="application/json")
+    assert not OwnProviderKey.objects.exists()
+
+
 def test_it_binds_a_secret_to_its_row(organization: Organization, other_organization: Organization) -> None:
     """Somebody who can write the table still cannot use another's secret."""
     own_keys.store(organization.pk, provider="openai", secret=SECRET)
