@@ -164,16 +164,17 @@ def metadata(asked: Asked) -> Mapping[str, str]:
 
 def max_cost_nanos(asked: Asked, header: str | None) -> int | None:
     """The most a request may cost, in nano-USD, from the body or from the header X-Max-Cost."""
+    name = "max_cost" if "max_cost" in asked else "X-Max-Cost"
     value = asked.get("max_cost", header)
     if value is None:
         return None
-    rule = "'max_cost' must be a positive amount of dollars, such as 0.05."
+    rule = f"'{name}' must be a positive amount of dollars with at most 9 decimal places, such as 0.05."
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise errors.InvalidRequest(rule, param="max_cost", code="invalid_type")
+        raise errors.InvalidRequest(rule, param=name, code="invalid_type")
     try:
         nanos = money.nanos_from_json(value)
     except ValueError as error:
-        raise errors.InvalidRequest(rule, param="max_cost") from error
+        raise errors.InvalidRequest(rule, param=name) from error
     if nanos <= 0:
-        raise errors.InvalidRequest(rule, param="max_cost")
+        raise errors.InvalidRequest(rule, param=name)
     return nanos

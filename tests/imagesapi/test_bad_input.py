@@ -319,6 +319,13 @@ def test_a_frozen_balance_is_refused(caller: Caller, untouched: None, organizati
     assert_refused(caller.ask(), 402, "balance_frozen", says="frozen")
 
 
+@pytest.mark.parametrize("max_cost", ["", "0", "-1", "1e-2", "0.05, 0.10", "NaN", "0.0000000001"])
+def test_a_wrong_max_cost_is_named_as_it_was_sent(caller: Caller, untouched: None, max_cost: str) -> None:
+    answer = caller.send(ASKED, headers={"X-Max-Cost": max_cost})
+    assert_refused(answer, 400, "invalid_value", param="X-Max-Cost", says="9 decimal places")
+    assert_refused(caller.ask(max_cost=max_cost), 400, "invalid_value", param="max_cost", says="9 decimal places")
+
+
 @pytest.mark.parametrize("max_cost", [" " * 38 + "0.001", "0.001" + " " * 99])
 def test_spaces_do_not_change_max_cost(caller: Caller, untouched: None, max_cost: str) -> None:
     """Cut off after forty characters, the first of these was "0."."""
