@@ -276,3 +276,24 @@ def test_an_operator_names_a_sensible_number_of_days(organization: Organization,
     with pytest.raises(CommandError, match="takes 1 to 3650 days"):
         call_command("grant_credit", organization.slug, "1", "--reason", "x", "--expires-in-days", days)
     assert not Transfer.objects.exists()
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines", "\0"])
+def test_an_operator_gives_a_reason(organization: Organization, reason: str) -> None:
+    with pytest.raises(CommandError, match="--reason takes 1 to 200 characters"):
+        call_command("grant_credit", organization.slug, "1", "--reason", reason)
+    assert not Transfer.objects.exists()
+
+
+def test_an_operator_is_not_told_that_another_grant_was_this_one(
+    organization: Organization, other_organization: Organization
+) -> None:
+    output, reference = StringIO(), "0198c0de-0000-7000-8000-000000000001"
+    words = ("--reason", "trial", "--reference", reference)
+    call_command("grant_credit", organization.slug, "1", *words, stdout=output)
+    call_command("grant_credit", organization.slug, "1.00", *words, stdout=output)
+    assert "$1.00 had been granted already" in output.getvalue()
+    for slug, dollars in ((organization.slug, "2"), (other_organization.slug, "1")):
+        with pytest.raises(CommandError, match="stands for another grant; nothing was booked"):
+            call_command("grant_credit", slug, dollars, *words)
+    assert Transfer.objects.count() == 1

@@ -11,9 +11,11 @@ from django.utils import timezone
 
 from accounts import organizations
 from billing import ledger
+from billing.models import Transfer, TransferKind
 from core import ids, money
 
 _MAX_DAYS = 3650
+_REASON_MAX_CHARS = 200
 
 
 class Command(BaseCommand):
@@ -32,20 +34,39 @@ class Command(BaseCommand):
             raise CommandError(f"there is no organization {options['organization']!r}")
         if organization.closed_at is not None:
             raise CommandError(f"{organization.slug} was closed on {organization.closed_at:%Y-%m-%d}")
+        reason = options["reason"].strip()
+        if not 0 < len(reason) <= _REASON_MAX_CHARS or not reason.isprintable():
+            raise CommandError(
+                f"--reason takes 1 to {_REASON_MAX_CHARS} characters on one line: the journal keeps them"
+            )
         days = options["expires_in_days"]
         if days is not None and not 1 <= days <= _MAX_DAYS:
             raise CommandError(f"--expires-in-days takes 1 to {_MAX_DAYS} days")
+        reference = options["reference"] or ids.new()
         try:
             amount_nanos = money.nanos(options["dollars"])
             booked = ledger.grant(
                 organization.pk,
                 amount_nanos=amount_nanos,
-                reason=options["reason"],
-                reference=options["reference"] or ids.new(),
+                reason=reason,
+                reference=reference,
                 expires_at=None if days is None else timezone.now() + dt.timedelta(days=days),
             )
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if not booked and not _is_the_same(reference, organization.pk, amount_nanos):
+            raise CommandError(f"the reference {reference} stands for another grant; nothing was booked")
         word = "granted" if booked else "had been granted already"
         available = money.decimal(ledger.balance(organization.pk).available_nanos)
         self.stdout.write(f"${money.decimal(amount_nanos)} {word} to {organization.slug}; ${available} available")
+
+
+def _is_the_same(reference: uuid.UUID, organization_id: int, amount_nanos: int) -> bool:
+    """Whether what the reference stands for is this amount for this organization, and not somebody else's grant."""
+    return Transfer.objects.filter(
+        kind=TransferKind.GRANT,
+        reference_type="grant",
+        reference_id=reference,
+        credit_account__organization_id=organization_id,
+        amount_nanos=amount_nanos,
+    ).exists()
