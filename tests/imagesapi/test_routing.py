@@ -173,6 +173,7 @@ def test_it_lets_the_operator_fix_order_and_weights() -> None:
         ("no-model",),
         ("gpt-image-1.5", "--order", "mock"),
         ("gpt-image-1.5", "--weight", "fal=x"),
+        ("gpt-image-1.5", "--weight", "fal=99999999999999"),
         ("dall-e-3", "--weight", "="),
     ],
 )

@@ -9,6 +9,8 @@ from django.db import transaction
 
 from imagesapi.models import Model, Offer
 
+_WEIGHT_MAX = 1_000_000
+
 
 class Command(BaseCommand):
     help = "Fix the order in which a model's providers are tried, or weigh them where everything else is equal."
@@ -39,6 +41,8 @@ class Command(BaseCommand):
                 offer.weight = int(number)
             except ValueError as error:
                 raise CommandError(f"A weight is a whole number, as in {slug}=10, not {number!r}.") from error
+            if abs(offer.weight) > _WEIGHT_MAX:
+                raise CommandError(f"A weight is from -{_WEIGHT_MAX} to {_WEIGHT_MAX}, not {number!r}.")
             offer.save()
         weights = ", ".join(f"{slug}={offer.weight}" for slug, offer in sorted(offers.items()))
         self.stdout.write(f"{model.slug}: order {', '.join(model.provider_order) or 'not fixed'}; weights {weights}")
@@ -46,5 +50,5 @@ class Command(BaseCommand):
 
 def _known(slug: str, offers: dict[str, Offer]) -> Offer:
     if slug not in offers:
-        raise CommandError(f"{slug!r} does not offer this model; {', '.join(sorted(offers)) or 'nobody'} does.")
+        raise CommandError(f"{slug!r} does not offer this model; offered by: {', '.join(sorted(offers)) or 'nobody'}.")
     return offers[slug]
