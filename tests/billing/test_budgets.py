@@ -354,12 +354,25 @@ def test_an_operator_sets_budgets(organization: Organization, bob: User, api_key
         "bob@example.com: $1.00 by day, $0.00 used",
     ]
     call_command("set_budget", organization.slug, stdout=output)
+    assert output.getvalue().splitlines()[-3:][0] == f"{organization.slug}: $25.00 by month, $0.00 used"
+    call_command("set_budget", organization.slug, "--none", stdout=output)
     assert [it.scope for it in budgets.overview(organization.pk)] == ["key", "member"]
 
 
 @pytest.mark.parametrize(
-    "wrong", [["nobody"], ["{}", "--member", "x@y.zz"], ["{}", "--key", "k"], ["{}", "--day", "x"]]
+    "wrong",
+    [
+        ["nobody"],
+        ["{}", "--day", "1", "--member", "x@y.zz"],
+        ["{}", "--day", "1", "--member", ""],
+        ["{}", "--day", "1", "--key", "k"],
+        ["{}", "--none", "--key", ""],
+        ["{}", "--day", "1", "--none"],
+        ["{}", "--day", "x"],
+    ],
 )
 def test_an_operator_hears_what_is_wrong(organization: Organization, wrong: list[str]) -> None:
+    budgets.set_for_organization(organization, {"spend_day_usd": "5"})
     with pytest.raises(CommandError):
         call_command("set_budget", *[word.format(organization.slug) for word in wrong])
+    assert [(it.window, it.cap_nanos) for it in budgets.overview(organization.pk)] == [("day", 5_000_000_000)]
