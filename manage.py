@@ -13,6 +13,8 @@ WITHOUT_DATABASE = {"help", "serve", "collectstatic", "version", "write_openapi"
 
 def main() -> None:
     """Put both import roots on the path, make the database answer, and hand over to Django."""
+    if any("\ud800" <= letter <= "\udfff" for word in sys.argv for letter in word):
+        sys.exit("What was typed is not valid UTF-8.")  # no database, file or log would take it
     sys.path[0:0] = [str(ROOT), str(ROOT / "platform")]
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     gc.disable()  # loading makes next to no garbage, and the collector would look for it for a tenth of the time

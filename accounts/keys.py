@@ -62,9 +62,11 @@ def create(
 
     Scopes, rules and limits are documents as callers write them; None is the default. `by` is the key that makes it:
     it gives nothing that it has not, and its end is the new key's end at the latest. Raises InvalidRequest for a bad
-    name, scope, rule or limit, an expiry that has passed, or too many keys; PermissionDenied for what `by` may not
-    give.
+    name, scope, rule or limit, an expiry that has passed, too many keys, or a closed organization; PermissionDenied
+    for what `by` may not give.
     """
+    if organization.closed_at is not None:
+        raise InvalidRequest("The organization is closed: no key of it would be let in.")
     now = timezone.now()
     name = _name(name)
     wanted = _Wanted.parse(scopes, rules, limits)

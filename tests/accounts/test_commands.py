@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import ApiKey, Membership, Organization, User
@@ -104,3 +109,17 @@ def test_it_does_not_repeat_a_secret_it_does_not_know(api_key: IssuedKey) -> Non
         _run("revoke_key", "pxp_000000000000.verysecret")
     assert "verysecret" not in str(refused.value)
     keys.authenticate(api_key.raw)
+
+
+def test_it_prints_no_key_of_a_closed_organization(organization: Organization) -> None:
+    Organization.objects.filter(pk=organization.pk).update(suspended_at=timezone.now(), closed_at=timezone.now())
+    with pytest.raises(CommandError, match="closed"):
+        _run("create_key", organization.slug, "--name", "late")
+    assert not ApiKey.objects.exists()
+
+
+def test_it_says_in_one_line_that_a_word_is_not_text() -> None:
+    # Before anything is set up; without the check the database's client ends with a traceback.
+    words = [sys.executable, "manage.py", "create_key", os.fsdecode(b"caf\xe9"), "--name", "x"]
+    told = subprocess.run(words, cwd=settings.ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (told.returncode, told.stderr) == (1, "What was typed is not valid UTF-8.\n")
