@@ -125,6 +125,13 @@ def test_it_stores_a_secret_from_standard_input(openai: Provider, monkeypatch: p
     )
 
 
+def test_it_stores_no_part_of_a_secret(openai: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 10_001))
+    with pytest.raises(CommandError, match="nothing was stored"):
+        call_command("set_provider_secret", "openai", "OPENAI_API_KEY")
+    assert not ProviderSecret.objects.exists()
+
+
 def test_it_names_the_known_providers(openai: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(CANARY))
     with pytest.raises(CommandError, match="known are openai"):

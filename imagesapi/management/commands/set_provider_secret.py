@@ -28,7 +28,9 @@ class Command(BaseCommand):
             raise CommandError(f"There is no provider {options['provider']!r}; known are {known or 'none yet'}.")
         # Never an argument: those are seen by every process on the machine and kept in shell histories.
         interactive = sys.stdin.isatty()
-        value = getpass.getpass(f"{options['name']}: ") if interactive else sys.stdin.read(_MAX_CHARS)
+        value = getpass.getpass(f"{options['name']}: ") if interactive else sys.stdin.read(_MAX_CHARS + 1)
+        if len(value) > _MAX_CHARS:
+            raise CommandError(f"{options['name']} may have {_MAX_CHARS} characters; nothing was stored")
         try:
             configuration.store(provider, options["name"], value)
         except (ValueError, LookupError) as error:
