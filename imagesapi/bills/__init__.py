@@ -56,6 +56,14 @@ class Source(Protocol):
         """The bill of these days, both included. Raises BillError."""
 
 
+def day(text: str) -> dt.date:
+    """A day that people name, as YYYY-MM-DD. Raises ValueError, also for one that no bill of ours can be about."""
+    found = dt.date.fromisoformat(text)
+    if not 2000 <= found.year < 2100:
+        raise ValueError(f"{found} is no day of this century")
+    return found
+
+
 def load(provider: str) -> Source:
     """The source of a provider's bill. Raises BillError where there is none."""
     name = SOURCES.get(provider)

@@ -41,11 +41,15 @@ class Report:
     overdue: int = 0
 
 
+def days(first: dt.date | None = None, last: dt.date | None = None) -> tuple[dt.date, dt.date]:
+    """What is compared where nobody says otherwise: the days up to yesterday."""
+    last = last or dt.datetime.now(dt.UTC).date() - _DAY
+    return first or last - (DAYS_DEFAULT - 1) * _DAY, last
+
+
 def run(*, provider: str | None = None, first: dt.date | None = None, last: dt.date | None = None) -> Report:
     """Compare every covered and settled day of the providers with the ledger and book what it leads to."""
-    today = dt.datetime.now(dt.UTC).date()
-    last = last or today - _DAY
-    first = first or last - (DAYS_DEFAULT - 1) * _DAY
+    first, last = days(first, last)
     slugs = [provider] if provider else list(Provider.objects.order_by("slug").values_list("slug", flat=True))
     report = Report(first, last, slugs)
     report.closed += _close_simulated()

@@ -7,11 +7,13 @@ import datetime as dt
 import io
 
 from core import money
+from imagesapi import bills
 from imagesapi.bills import Bill, BillError, Line
 
 SOURCE = "csv"
 COLUMNS = ("line", "day", "item", "model", "request", "amount")
 LINES_MAX = 1_000_000
+DAYS_MAX = 400
 
 
 def read(text: str) -> Bill:
@@ -36,17 +38,22 @@ def read(text: str) -> Bill:
             raise BillError(f"The table has more than {LINES_MAX} rows; split it.")
     if bill.lines:
         first, last = min(line.day for line in bill.lines), max(line.day for line in bill.lines)
+        if (last - first).days >= DAYS_MAX:
+            # All of them would count as covered, and what is covered and on no line is credited back.
+            raise BillError(f"The table reaches from {first} to {last}, above {DAYS_MAX} days; correct it or split it.")
         bill.days = {first + dt.timedelta(days=number) for number in range((last - first).days + 1)}
     return bill
 
 
 def _line(row: dict[str, str]) -> Line:
+    if any("\0" in (row.get(name) or "") for name in COLUMNS):
+        raise ValueError("it holds a NUL")
     key = row["line"].strip()
     if not 0 < len(key) <= 200:
         raise ValueError("the line needs a name of 1 to 200 characters")
     return Line(
         key=key,
-        day=dt.date.fromisoformat(row["day"].strip()),
+        day=bills.day(row["day"].strip()),
         item=(row.get("item") or "").strip()[:200],
         amount_nanos=money.nearest_nanos(row["amount"]),
         told=row["amount"].strip()[:64],

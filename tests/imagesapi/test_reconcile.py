@@ -224,7 +224,14 @@ def test_it_says_what_it_found_to_the_nano(funded: list[Organization]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"), [(("--provider", "nobody"), "no provider"), (("--from", "x"), "--from")]
+    ("arguments", "word"),
+    [
+        (("--provider", "nobody"), "no provider"),
+        (("--from", "x"), "--from"),
+        (("--from", "0001-01-01"), "--from"),
+        (("--from", "2026-09-01", "--to", "9999-12-31"), "--to"),
+        (("--from", "2099-01-01"), "later than --to"),
+    ],
 )
 def test_it_refuses_what_it_does_not_know(db: None, arguments: tuple[str, ...], word: str) -> None:
     with pytest.raises(CommandError, match=word):
@@ -359,6 +366,10 @@ def test_a_day_has_one_source(service: _bills.Service, db: None) -> None:
         ("line,day,amount\n,2026-09-01,5\n", "Row 2.*name"),
         ("line,day,amount\n1,2026-09-01\n", "Row 2"),
         ("line,day,amount\n1,2026-09-01,5\n1,2026-09-02,5\n", "Row 3.*own name"),
+        ("line,day,amount\n1,0206-09-01,5\n", "Row 2.*century"),
+        ("line,day,amount\n1,2026-09-01,5\n2,2062-09-01,5\n", "2026-09-01 to 2062-09-01, above 400 days"),
+        ("line,day,amount\n\0,2026-09-01,5\n", "Row 2.*NUL"),
+        ("line,day,item,amount\n1,2026-09-01,\0,5\n", "Row 2.*NUL"),
     ],
 )
 def test_a_table_says_which_row_is_wrong(text: str, word: str) -> None:

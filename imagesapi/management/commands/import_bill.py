@@ -17,8 +17,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("provider", metavar="PROVIDER", help="slug, for example openai")
-        parser.add_argument("--from", dest="first", type=dt.date.fromisoformat, help="first day (UTC); a week ago")
-        parser.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last day (UTC); yesterday")
+        parser.add_argument("--from", dest="first", type=bills.day, help="first day (UTC); a week ago")
+        parser.add_argument("--to", dest="last", type=bills.day, help="last day (UTC); yesterday")
         parser.add_argument("--file", type=Path, help="a CSV table in place of the provider's API")
 
     def handle(self, *args: Any, **options: Any) -> None:

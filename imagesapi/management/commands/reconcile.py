@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core import money
+from imagesapi import bills
 from imagesapi.bills import reconciling
 from imagesapi.models import Provider, Reconciliation
 
@@ -24,8 +24,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--provider", help="slug; all of them when absent")
-        parser.add_argument("--from", dest="first", type=dt.date.fromisoformat, help="first day (UTC); 35 days back")
-        parser.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last day (UTC); yesterday")
+        parser.add_argument("--from", dest="first", type=bills.day, help="first day (UTC); 35 days back")
+        parser.add_argument("--to", dest="last", type=bills.day, help="last day (UTC); yesterday")
         parser.add_argument("--last", dest="shows_last", action="store_true", help="show the last run, compare nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,8 +35,9 @@ class Command(BaseCommand):
         provider, first, last = options["provider"], options["first"], options["last"]
         if provider and not Provider.objects.filter(slug=provider).exists():
             raise CommandError(f"There is no provider {provider!r}.")
-        if first and last and first > last:
-            raise CommandError("--from must not be later than --to")
+        first, last = reconciling.days(first, last)
+        if first > last:
+            raise CommandError(f"--from must not be later than --to: {first} to {last}")
         report = reconciling.run(provider=provider, first=first, last=last)
         self.stdout.write(
             f"{report.first} to {report.last}: {report.days} days on bills, {report.booked} movements booked, "
