@@ -127,3 +127,9 @@ def test_an_event_can_be_acted_on_anew(account: Account, organization: Organizat
 def test_its_command_needs_a_key(db: None) -> None:
     with pytest.raises(CommandError, match="not configured"):
         call_command("stripe_reconcile")
+
+
+@pytest.mark.parametrize("hours", ["0", "-5", "99999999999"])
+def test_its_command_looks_back_for_a_sensible_time(account: Account, hours: str) -> None:
+    with pytest.raises(CommandError, match="--hours takes 1 to"):
+        call_command("stripe_reconcile", "--hours", hours)

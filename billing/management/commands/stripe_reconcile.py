@@ -10,6 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from billing import stripe_gateway, stripe_inbox, stripe_reconciliation
 from billing.stripe_facts import Refused, Unclear
 
+_HOURS_MAX = 24 * 366
+
 
 class Command(BaseCommand):
     help = "Compare Stripe's payments, refunds, disputes and warnings with our books; exits 1 if any were missing."
@@ -21,6 +23,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not stripe_gateway.configured():
             raise CommandError("Stripe is not configured: there is nothing to compare")
+        if not 1 <= options["hours"] <= _HOURS_MAX:
+            raise CommandError(f"--hours takes 1 to {_HOURS_MAX}")
         if options["replay"]:
             if not stripe_inbox.replay(options["replay"]):
                 raise CommandError(f"{options['replay']} is not in the inbox, or could not be acted on: see the log")
