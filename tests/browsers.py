@@ -93,6 +93,10 @@ class Browser:
     def cookie(self, name: str, value: str, *, url: str) -> None:
         self._ask("Network.setCookie", name=name, value=value, url=url)
 
+    def resize(self, width_px: int, height_px: int) -> None:
+        shape = {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": width_px < 500}
+        self._ask("Emulation.setDeviceMetricsOverride", **shape)
+
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True)

@@ -197,3 +197,10 @@ def test_it_says_in_plain_words_what_a_key_may_do(alice: User, organization: Org
     page = client.get("/app/keys").content.decode()
     assert "make images, see balance and usage" in page
     assert "60 requests a minute; $25.00 a month; only qualities low" in page
+
+
+def test_it_asks_for_everything_before_the_button(alice: User, organization: Organization) -> None:
+    page = sign_in(alice).get("/app/keys").content.decode()
+    parts = ('id="id_name"', 'id="id_name_helptext"', 'id="id_expires"', 'name="scopes"', "Create key</button>")
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
