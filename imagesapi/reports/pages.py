@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,8 @@ def receipt(request: MemberRequest, word: str) -> HttpResponse:
         return render(request, "imagesapi/receipt.html", {"word": word, "waiting": error.message})
     paid = money.nanos(found["charged"])
     context = {"word": word, "receipt": found, "charged_nanos": paid, "evidence": _flat(found.get("evidence") or {})}
+    if found.get("priced_at"):
+        context["priced_at"] = dt.datetime.fromisoformat(found["priced_at"]).astimezone(dt.UTC)
     return render(request, "imagesapi/receipt.html", context)
 
 
@@ -57,7 +60,7 @@ def _flat(evidence: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         if isinstance(value, dict):
             found += _flat(value, f"{label} · ")
         elif value not in (None, "", []):
-            found.append((label, value))
+            found.append((label, {True: "yes", False: "no"}[value] if isinstance(value, bool) else value))
     return found
 
 

@@ -38,6 +38,10 @@ def test_a_receipt_shows_all_that_leads_to_the_charge(caller: Caller, browser: C
     for item in receipt["items"]:
         assert item["source"].replace("&", "&amp;") in page and item["as_of"] in page
     assert "provider request id" in page and receipt["evidence"]["provider_request_id"] in page
+    # For people: no machine's timestamp and no Python's word.
+    at = dt.datetime.fromisoformat(receipt["priced_at"])
+    assert f'<time datetime="{receipt["priced_at"]}">{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC</time>' in page
+    assert ">True<" not in page and ">False<" not in page
     assert "a red fox" not in page
     listed = browser.get("/app/billing/transactions").content.decode()
     assert f'href="/app/requests/{request}/receipt"' in listed
