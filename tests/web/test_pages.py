@@ -43,6 +43,7 @@ def test_it_says_what_this_is_with_a_command_for_this_server(client: Client, db:
     assert "curl http://127.0.0.1:8000/openai/v1/images/generations" in page
     assert 'href="/accounts/signup/"' in page
     assert 'href="/accounts/login/"' in page
+    assert 'href="/docs/api"' in page
 
 
 def test_it_takes_the_servers_address_from_the_settings(client: Client, db: None, settings: Any) -> None:
@@ -75,6 +76,7 @@ def test_it_shows_the_balance_and_the_first_steps(alice: User, organization: Org
     assert "$5.00" in page
     assert "Create an API key" in page
     assert "No requests yet" in page
+    assert 'href="/docs/api"' in page
 
 
 def test_it_shows_the_last_ten_requests_with_their_cost(
