@@ -149,6 +149,19 @@ def grant(
     return bool(found and found[0])
 
 
+def was_granted(organization_id: int, *, amount_nanos: int, reference: uuid.UUID) -> bool:
+    """Whether the reference stands for a grant of this amount to this organization, and not for another one."""
+    found = sql.row(
+        """
+        SELECT 1 FROM billing_transfer t JOIN billing_account a ON a.id = t.credit_account_id
+        WHERE t.reference_id = %(reference)s AND t.reference_type = 'grant' AND t.kind = 'grant'
+          AND t.amount_nanos = %(amount_nanos)s AND a.organization_id = %(organization_id)s
+        """,
+        {"organization_id": organization_id, "amount_nanos": amount_nanos, "reference": reference},
+    )
+    return found is not None
+
+
 def freeze(organization_id: int, *, frozen: bool = True) -> None:
     """Refuse an organization's new holds, or take them again; what is held already settles."""
     parameters = {"organization_id": organization_id, "frozen": frozen}

@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from accounts import organizations
 from billing import ledger
-from billing.models import Transfer, TransferKind
 from core import ids, money
 
 _MAX_DAYS = 3650
@@ -54,19 +53,8 @@ class Command(BaseCommand):
             )
         except ValueError as error:
             raise CommandError(str(error)) from error
-        if not booked and not _is_the_same(reference, organization.pk, amount_nanos):
+        if not booked and not ledger.was_granted(organization.pk, amount_nanos=amount_nanos, reference=reference):
             raise CommandError(f"the reference {reference} stands for another grant; nothing was booked")
         word = "granted" if booked else "had been granted already"
         available = money.decimal(ledger.balance(organization.pk).available_nanos)
         self.stdout.write(f"${money.decimal(amount_nanos)} {word} to {organization.slug}; ${available} available")
-
-
-def _is_the_same(reference: uuid.UUID, organization_id: int, amount_nanos: int) -> bool:
-    """Whether what the reference stands for is this amount for this organization, and not somebody else's grant."""
-    return Transfer.objects.filter(
-        kind=TransferKind.GRANT,
-        reference_type="grant",
-        reference_id=reference,
-        credit_account__organization_id=organization_id,
-        amount_nanos=amount_nanos,
-    ).exists()
