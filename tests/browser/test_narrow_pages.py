@@ -32,3 +32,15 @@ def test_a_long_word_cuts_no_amount_off(server: LiveServer, browser: Browser) ->
     browser.wait_for_text("granted credit")
     assert browser.run("document.querySelectorAll('td').length") >= 5
     assert browser.run(_CUT_OFF) == 0
+
+
+def test_an_empty_cell_takes_no_room(server: LiveServer, browser: Browser) -> None:
+    organization, _ = customer()
+    ledger.grant(organization.pk, amount_nanos=1_000_000_000, reason="trial", reference=uuid.uuid4())
+    session = sign_in(payer(organization)).cookies[settings.SESSION_COOKIE_NAME].value
+    browser.cookie(settings.SESSION_COOKIE_NAME, session, url=server.url)
+    browser.resize(390, 900)
+    browser.open(f"{server.url}/app/billing/statement")
+    browser.wait_for_text("Closing balance")
+    assert browser.run("[...document.querySelectorAll('td:empty')].map(cell => cell.getClientRects().length)")
+    assert browser.run("[...document.querySelectorAll('td:empty')].every(cell => !cell.getClientRects().length)")
