@@ -16,7 +16,7 @@ from accounts import keys, scopes
 from accounts.api import ApiView
 from accounts.authentication import SpendingKeyAuthentication
 from core import api, errors, ids, query
-from imagesapi import catalog, creating, gateway, inputs, links, listing, outputs, replays, store, uploads
+from imagesapi import catalog, creating, gateway, inputs, links, listing, outputs, parameters, replays, store, uploads
 from imagesapi.models import Image
 from imagesapi.values import ImageRequest
 
@@ -110,15 +110,15 @@ def _context(request: Request, *, size_bytes: int) -> inputs.Context:
 
 def _is_dry_run(asked: QueryDict) -> bool:
     """Whether the address asks for the price alone. Who asks for it twice, or in another spelling, shall not pay."""
-    for name, values in asked.lists():
-        if name.lower().replace("_", "").replace("-", "") != "dryrun":
-            continue
-        if name != "dryRun":
+    for name in asked:
+        parameters.refuse_misspelled_guard(name)
+        if name == "max_cost":
             raise errors.UnknownParameter(
-                f"Unknown query parameter {name[:60]!r}. This route takes 'dryRun'.", param=name[:60]
+                "'max_cost' goes into the body, or into the header X-Max-Cost; in the address it is not read.",
+                param=name,
             )
-        if len(values) > 1:
-            raise errors.InvalidRequest(f"'dryRun' was sent {len(values)} times; send it once.", param="dryRun")
+    if (times := len(asked.getlist("dryRun"))) > 1:
+        raise errors.InvalidRequest(f"'dryRun' was sent {times} times; send it once.", param="dryRun")
     return query.flag(asked, "dryRun")
 
 

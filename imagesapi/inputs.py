@@ -120,6 +120,7 @@ def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str,
     if len(extras) > EXTRAS_MAX:
         raise errors.UnknownParameter(f"There are {len(extras)} parameters this API does not know; remove them.")
     for name, value in extras.items():
+        parameters.refuse_misspelled_guard(name)
         parameters.refuse_huge_numbers(value, name)
     output_format = parameters.choice(asked, "output_format", OUTPUT_FORMATS)
     stream = parameters.boolean(asked, "stream")

@@ -13,6 +13,7 @@ RATIO = re.compile(r"([1-9]\d?):([1-9]\d?)", re.ASCII)
 NUMBER_END = 2**63
 WORD = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
 METADATA_MAX_KEYS = 16
+_GUARDS = {"dryrun": "dryRun", "maxcost": "max_cost"}
 METADATA_KEY_MAX_CHARS = 64
 METADATA_VALUE_MAX_CHARS = 512
 
@@ -36,6 +37,16 @@ def words_of(allowed: tuple[str, ...]) -> str:
     """A list for people: 'a', 'b' or 'c'."""
     quoted = [f"'{word}'" for word in allowed]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def refuse_misspelled_guard(name: str) -> None:
+    """Raise UnknownParameter for what is nearly the name of a parameter that keeps a request from costing too much.
+
+    Other names that nobody knows are passed on or left out, and told; left out, one of these would be paid for.
+    """
+    meant = _GUARDS.get(name.lower().replace("_", "").replace("-", ""))
+    if meant not in (None, name):
+        raise errors.UnknownParameter(f"There is no parameter {name[:60]!r}; it is {meant!r}.", param=name[:60])
 
 
 def refuse_unstorable(value: Any, name: str = "", level: int = 1) -> None:

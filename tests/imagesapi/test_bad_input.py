@@ -417,10 +417,16 @@ def test_a_price_is_asked_for_once(caller: Caller, untouched: None, query: str) 
     assert_refused(answer, 400, "invalid_value", param="dryRun", says="send it once")
 
 
-@pytest.mark.parametrize("name", ["dryrun", "dry_run", "dry-run", "DRYRUN", "DryRun"])
-def test_a_misspelled_dry_run_is_not_paid_for(caller: Caller, untouched: None, name: str) -> None:
-    answer = caller.send(ASKED, path=f"{GENERATIONS}?{name}=true")
-    assert_refused(answer, 400, "unknown_parameter", param=name, says="'dryRun'")
+@pytest.mark.parametrize("name", ["dryrun", "dry_run", "dry-run", "DryRun", "maxCost", "max-cost", "MaxCost"])
+def test_a_misspelled_guard_is_not_paid_for(caller: Caller, untouched: None, name: str) -> None:
+    meant = "'dryRun'" if name.lower().startswith("dry") else "'max_cost'"
+    for answer in (caller.send(ASKED, path=f"{GENERATIONS}?{name}=true"), caller.ask(**{name: "0.01"})):
+        assert_refused(answer, 400, "unknown_parameter", param=name, says=meant)
+
+
+def test_a_ceiling_in_the_address_is_not_read_past(caller: Caller, untouched: None) -> None:
+    answer = caller.send(ASKED, path=f"{GENERATIONS}?max_cost=0.000001")
+    assert_refused(answer, 400, "unknown_parameter", param="max_cost", says="X-Max-Cost")
 
 
 def test_other_parameters_in_the_address_are_read_past(caller: Caller) -> None:
