@@ -28,6 +28,7 @@ from billing.stripe_facts import (
 
 CURRENCY = "usd"
 _LISTED_MAX = 100
+_ENDED = ("succeeded", "canceled")
 # The package tries again by itself what may have happened, always with the same key.
 _TRIES_AGAIN = 2
 
@@ -214,9 +215,13 @@ def payment(intent_id: str) -> Payment:
     """A payment as it stands, with its session, refunds and disputes. Raises Missing or Unclear."""
     with _translated():
         v1 = _stripe().v1
-        intent = v1.payment_intents.retrieve(intent_id, {"expand": ["latest_charge.balance_transaction"]})
+        whole: Any = {"expand": ["latest_charge.balance_transaction"]}
+        intent = v1.payment_intents.retrieve(intent_id, whole)
         of_it: Any = {"payment_intent": intent_id, "limit": _LISTED_MAX}
         sessions = v1.checkout.sessions.list(of_it).data
+        if intent.status not in _ENDED and sessions and sessions[0].status == "complete":
+            # Paid between the two answers, perhaps: together they would say that it failed.
+            intent = v1.payment_intents.retrieve(intent_id, whole)
         paid = intent.status == "succeeded"
         refunds = list(v1.refunds.list(of_it).auto_paging_iter()) if paid else []
         disputes = v1.disputes.list(of_it).data if paid else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -52,3 +54,24 @@ def test_a_declined_card_leaves_the_checkout_open(account: Account, organization
     account.pay(top_up)
     account.tell()
     assert wallet(organization) == 25 * USD
+
+
+def test_a_payment_made_between_two_answers_is_no_failed_one(
+    account: Account, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a declined card the second one succeeds just while we ask: first of the payment, then of its session."""
+    top_up = account.top_up(organization)
+    account.pay(top_up, "4000000000000002")
+    ask = account.api.answer
+    paid: list[str] = []
+
+    def answer(method: str, target: str, *rest: Any) -> Any:
+        if target.startswith("/v1/checkout/sessions?") and not paid:
+            paid.append(account.pay(top_up)["status"])
+        return ask(method, target, *rest)
+
+    monkeypatch.setattr(account.api, "answer", answer)
+    account.tell(account.events("payment_intent.payment_failed")[0])
+    top_up.refresh_from_db()
+    assert paid == ["succeeded"]
+    assert (top_up.state, wallet(organization)) == (TopUpState.PAID, 25 * USD)
