@@ -17,18 +17,6 @@ from tests.fakes.providers import ProviderFake
 _MAX_BYTES = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
-
-
 @pytest.fixture
 def fresh() -> Iterator[ProviderFake]:
     """A server of its own, where connections are counted."""

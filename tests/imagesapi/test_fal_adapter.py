@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -39,18 +38,6 @@ FLUX: dict[str, Any] = {
     "backgrounds": (),
     "output_formats": ("jpeg", "png"),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def offer(fake: ProviderFake, wire_id: str = GPT_IMAGE_1, *, mode: str = "run", **able: Any) -> Offer:

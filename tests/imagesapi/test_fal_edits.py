@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -23,18 +22,6 @@ GPT_IMAGE_2 = ("openai/gpt-image-2", "openai/gpt-image-2/edit")
 KONTEXT = ("", "fal-ai/flux-pro/kontext")
 FREE: dict[str, Any] = {"sizes": (), "size_style": "preset_or_pixels", "backgrounds": (), "output_formats": ("png",)}
 MASK = adapters.picture(colour=(255, 255, 255))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def offer(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -44,18 +43,6 @@ ABLE: dict[str, Any] = {
     "extras": ("seed", "temperature", "responseModalities", "maxOutputTokens"),
 }
 SQUARE: dict[str, Any] = {"quality": None, "aspect_ratio": "1:1", "resolution": "1K"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def offer(fake: ProviderFake, wire_id: str = PRO, **changed: str) -> Offer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -29,18 +28,6 @@ from tests.fakes import misbehaviour
 from tests.fakes.misbehaviour import Behaviour
 from tests.fakes.providers import ProviderFake
 from tests.imagesapi import adapters
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def offer(fake: ProviderFake, wire_id: str = "gpt-image-1", **able: Any) -> Offer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,18 +42,6 @@ PLAIN: dict[str, Any] = {
 }
 SQUARE: dict[str, Any] = {"quality": None, "aspect_ratio": "1:1", "resolution": "1K"}
 BARE: dict[str, Any] = {"quality": None, "size": "512x512"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def reached(slug: str, address: str, *, key: str = "", **options: Any) -> Connection:

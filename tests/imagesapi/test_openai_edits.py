@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -19,18 +18,6 @@ from tests.fakes.providers import ProviderFake
 from tests.imagesapi import adapters
 
 CLEAR = (0, 0, 0, 0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 def offer(fake: ProviderFake, wire_id: str = "gpt-image-1", **able: Any) -> Offer:

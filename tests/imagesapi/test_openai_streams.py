@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,18 +25,6 @@ from tests.fakes import _openai_events, _pictures, misbehaviour, stream_misbehav
 from tests.fakes.misbehaviour import Behaviour
 from tests.fakes.providers import ProviderFake
 from tests.imagesapi import adapters
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,19 +25,6 @@ from tests.fakes.misbehaviour import Behaviour
 from tests.fakes.providers import REPLICATE_TOKEN, ProviderFake
 from tests.imagesapi import adapters
 from tests.imagesapi.predictions import KONTEXT, ONE, asked_for, ended, failure, offer, routes, run
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ProviderFake]:
-    with ProviderFake() as running:
-        yield running
-
-
-@pytest.fixture
-def fake(server: ProviderFake) -> ProviderFake:
-    server.reset()
-    return server
-
 
 # Predictions that fail
 
