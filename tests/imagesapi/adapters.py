@@ -13,9 +13,20 @@ from PIL import Image
 
 from imagesapi.providers.base import Call
 from imagesapi.values import Capabilities, Connection, Fitted, InputImage, Offer, Partial
+from tests.fakes import misbehaviour
 from tests.fakes.providers import GEMINI_KEY, REPLICATE_TOKEN, ProviderFake
 
 OLD_SIZES = ("auto", "1024x1024", "1536x1024", "1024x1536")
+# Providers that never come to the end of an answer: nobody knows what they did, or bill.
+CUT_SHORT = (
+    misbehaviour.hang(),
+    misbehaviour.bill_and_hang(),
+    misbehaviour.drip_head(),
+    misbehaviour.drip_body(),
+    misbehaviour.drop(),
+    misbehaviour.drop_in_body(reset=True),
+    misbehaviour.bill_and_drop(),
+)
 
 
 def settings_of(fake: ProviderFake, **changed: str) -> dict[str, str]:

@@ -282,18 +282,7 @@ def test_a_refused_connection_is_unavailable(fake: ProviderFake, mode: str) -> N
             fal.run(adapters.call(fal, adapters.offer("fal", GPT_IMAGE_1, settings)))
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        misbehaviour.hang(),
-        misbehaviour.bill_and_hang(),
-        misbehaviour.drip_head(),
-        misbehaviour.drip_body(),
-        misbehaviour.drop(),
-        misbehaviour.drop_in_body(reset=True),
-        misbehaviour.bill_and_drop(),
-    ],
-)
+@pytest.mark.parametrize("behaviour", adapters.CUT_SHORT)
 @pytest.mark.parametrize("mode", ["run", "queue"])
 def test_no_complete_answer_leaves_the_outcome_unknown(fake: ProviderFake, mode: str, behaviour: Behaviour) -> None:
     begun = time.monotonic()

@@ -151,18 +151,7 @@ def test_a_refused_connection_is_unavailable(fake: ProviderFake) -> None:
 # Hostile answers
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        misbehaviour.hang(),
-        misbehaviour.bill_and_hang(),
-        misbehaviour.drip_head(),
-        misbehaviour.drip_body(),
-        misbehaviour.drop(),
-        misbehaviour.drop_in_body(reset=True),
-        misbehaviour.bill_and_drop(),
-    ],
-)
+@pytest.mark.parametrize("behaviour", adapters.CUT_SHORT)
 def test_no_complete_answer_leaves_the_outcome_unknown(fake: ProviderFake, behaviour: Behaviour) -> None:
     begun = time.monotonic()
     error = failure(fake, behaviour, within_s=0.4)
