@@ -1,5 +1,5 @@
 # `make` alone prints the verbs.
-PYTHON ?= python3
+PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 
 # What LiteLLM and LangChain bring along and their image calls never load: left out of the lock, 180 MB less.
