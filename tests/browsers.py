@@ -26,7 +26,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page. Messages are JSON, ended by a NUL, on the file descriptors 3 and 4 of the browser."""
+    """One page at a time. Messages are JSON, ended by a NUL, on the file descriptors 3 and 4 of the browser."""
 
     def __enter__(self) -> Self:
         self._profile = tempfile.mkdtemp(prefix="pixelpar-chromium-")
@@ -47,9 +47,6 @@ class Browser:
         os.close(theirs_in)
         os.close(theirs_out)
         self._number, self._rest, self._session = 0, b"", ""
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._ask("Page.enable")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -61,6 +58,19 @@ class Browser:
         os.close(self._to)
         os.close(self._from)
         shutil.rmtree(self._profile, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def person(self) -> Iterator[Self]:
+        """A page of somebody's own: no cookie, nothing stored, nothing of who was here before."""
+        context = self._ask("Target.createBrowserContext")["browserContextId"]
+        target = self._ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._ask("Page.enable")
+        try:
+            yield self
+        finally:
+            self._session = ""
+            self._ask("Target.disposeBrowserContext", browserContextId=context)
 
     def _ask(self, method: str, **parameters: Any) -> Any:
         self._number += 1
@@ -145,7 +155,13 @@ def _find(selector: str) -> str:
     return f"document.querySelector({orjson.dumps(selector).decode()})"
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="session")
+def shared_browser() -> Iterator[Browser]:
     with Browser() as found:
+        yield found
+
+
+@pytest.fixture
+def browser(shared_browser: Browser) -> Iterator[Browser]:
+    with shared_browser.person() as found:
         yield found

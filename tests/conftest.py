@@ -33,7 +33,7 @@ hypothesis.settings.register_profile("suite", max_examples=25)
 hypothesis.settings.register_profile("full", max_examples=400)
 hypothesis.settings.load_profile("suite")
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
-# What mostly waits: for servers to start, leases to run out, providers that keep one waiting.
+# What mostly waits: for servers to start, leases to run out, providers that keep one waiting. The longest first.
 WAITING = (
     "test_run.py",
     "test_top_up_pages.py",
@@ -133,27 +133,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _arranged(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
     """What takes long, or shares something that takes long to make, first in the list of one process.
 
-    Each begins with an equal part of all tests; at the end they take work from one another, from the back.
+    What mostly waits is spread over two of them, so that there is always one that computes. Each begins with an equal
+    part of all tests; at the end they take work from one another, from the back.
     """
     heads: list[list[pytest.Item]] = [[] for _ in range(max(2, processes))]
+    waiting: list[list[pytest.Item]] = [[] for _ in heads]
+    waiters = range(1, len(heads))[:2]
     rest: list[pytest.Item] = []
     for item in items:
         if "session_server" in getattr(item, "fixturenames", ()):
             heads[0].append(item)
         elif item.path.name in WAITING:
-            heads[1].append(item)
+            waiting[waiters[WAITING.index(item.path.name) % len(waiters)]].append(item)
         elif item.path.name in READ_SOURCES:
             heads[-1].append(item)
         else:
             rest.append(item)
     size = len(items) // len(heads)
     found: list[pytest.Item] = []
-    for number, head in enumerate(heads):
-        is_last = number == len(heads) - 1
-        more = len(rest) if is_last else max(0, size - len(head))
-        found += head + rest[:more]
+    for head, waits in zip(heads, waiting, strict=True):
+        more = len(rest) if head is heads[-1] else max(0, size - len(head) - len(waits))
+        waits.sort(key=lambda item: WAITING.index(item.path.name))
+        found += head + _in_turns(waits, rest[:more])
         rest = rest[more:]
     return found
+
+
+def _in_turns(*lists: list[pytest.Item]) -> list[pytest.Item]:
+    """Whole files of each, as evenly among one another as their numbers allow."""
+    placed: list[tuple[float, list[pytest.Item]]] = []
+    for items in lists:
+        files = [list(group) for _, group in itertools.groupby(items, key=lambda item: item.path)]
+        placed += [(number / len(files), group) for number, group in enumerate(files)]
+    placed.sort(key=lambda one: one[0])
+    return [item for _, group in placed for item in group]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -152,15 +152,20 @@ def _hang_up(server: LiveServer, callers: list[http.client.HTTPConnection]) -> N
 
 
 def _check_shares(server: LiveServer) -> None:
-    """Even in five of seven rounds. By chance one in five is even, so five of them once in two hundred times; and one
-    process that gets no core for ten milliseconds, beside all the other tests, makes one uneven."""
-    seen = []
-    for _ in range(7):
-        callers = _call_at_once(server)
-        seen.append(_shares(server))
-        _hang_up(server, callers)
-    assert {sum(shares) for shares in seen} == {_CALLERS}
-    assert sum(max(shares) - min(shares) <= 2 for shares in seen) >= 5, seen
+    """Even in five of seven rounds, or of the next seven. By chance one in five is even, so five of them once in two
+    hundred times; and a process that gets no core for ten milliseconds, beside all other tests, makes one uneven."""
+    told = []
+    for _ in range(2):
+        seen = []
+        for _ in range(7):
+            callers = _call_at_once(server)
+            seen.append(_shares(server))
+            _hang_up(server, callers)
+        assert {sum(shares) for shares in seen} == {_CALLERS}
+        told.append(seen)
+        if sum(max(shares) - min(shares) <= 2 for shares in seen) >= 5:
+            return
+    pytest.fail(f"uneven: {told}")
 
 
 def test_callers_that_keep_their_connections_are_shared_evenly(two_processes: LiveServer) -> None:
