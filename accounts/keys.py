@@ -111,6 +111,8 @@ def update(
     wanted = _Wanted.parse(scopes, rules, limits)
     with transaction.atomic():
         found = ApiKey.objects.select_for_update().get(pk=key.pk)
+        if found.revoked_at is not None:
+            raise InvalidRequest("This key is revoked: it stays as it was. Make another one.")
         found.version += 1
         found.name = found.name if name is None else _name(name)
         _apply(found, wanted, by=by)

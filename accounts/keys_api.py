@@ -138,8 +138,11 @@ def _name(value: object) -> str:
 def _moment(value: object) -> dt.datetime | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= EXPIRES_MAX_S:
-        raise errors.InvalidRequest("'expires_at' must be a Unix time in seconds.", param="expires_at")
+    rule = "'expires_at' must be a Unix time in seconds."
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise errors.InvalidRequest(rule, param="expires_at", code="invalid_type")
+    if not isinstance(value, int) or not 0 < value <= EXPIRES_MAX_S:  # a very large integer is read as a double
+        raise errors.InvalidRequest(rule, param="expires_at")
     return dt.datetime.fromtimestamp(value, tz=dt.UTC)
 
 

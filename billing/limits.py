@@ -50,22 +50,25 @@ def parse(document: object, *, within: str = "limits.") -> dict[str, int]:
 def _cap(name: str, value: object, param: str) -> int:
     if NAMES[name][0] == "spend":
         return _nanos(name, value, param)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COUNT_MAX:
-        raise InvalidRequest(f"'{name}' must be an integer from 1 to {COUNT_MAX}.", param=param)
+    rule = f"'{name}' must be an integer from 1 to {COUNT_MAX}."
+    if isinstance(value, bool | str | list | dict):
+        raise InvalidRequest(rule, param=param, code="invalid_type")
+    if not isinstance(value, int) or not 1 <= value <= COUNT_MAX:  # a very large integer is read as a double
+        raise InvalidRequest(rule, param=param)
     return value
 
 
 def _nanos(name: str, value: object, param: str) -> int:
+    most = SPEND_MAX_NANOS // money.NANOS_PER_USD
+    rule = f"'{name}' must be dollars above 0 and up to {most}, such as \"25.00\", with at most 9 decimal places."
+    if isinstance(value, bool | list | dict):
+        raise InvalidRequest(rule, param=param, code="invalid_type")
     try:
         amount_nanos = money.nanos_from_json(value)
         if not 0 < amount_nanos <= SPEND_MAX_NANOS:
             raise ValueError
     except ValueError as error:
-        most = SPEND_MAX_NANOS // money.NANOS_PER_USD
-        raise InvalidRequest(
-            f"'{name}' must be dollars above 0 and up to {most}, such as \"25.00\", with at most 9 decimal places.",
-            param=param,
-        ) from error
+        raise InvalidRequest(rule, param=param) from error
     return amount_nanos
 
 

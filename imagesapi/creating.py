@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from accounts import keys, scopes
 from accounts.callers import Caller
 from billing.rate_headers import rate_headers
-from core import api, errors, ids, memory
+from core import api, errors, ids, memory, money
 from imagesapi import admission, answers, gateway, history, jobs, outputs, replays, streaming
 from imagesapi.admission import Marks
 from imagesapi.models import Generation, GenerationStatus
@@ -134,17 +134,19 @@ def _replayed(creation: Creation, row: Generation) -> HttpResponseBase:
             raise errors.Gone("The answer of this request was not kept.")
         streams = creation.asked.stream
         response = streaming.of_document(creation.asked, document) if streams else api.render(document)
-        for name, value in _told(document, creation.started_s).items():
+        for name, value in _told(row, document, creation.started_s).items():
             response.headers[name] = value
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-def _told(document: Mapping[str, Any], started_s: float) -> dict[str, str]:
+def _told(row: Generation, document: Mapping[str, Any], started_s: float) -> dict[str, str]:
+    """What is said beside an answer, and once more beside its replay."""
     metadata = document["metadata"]
     return {
         "x-request-id": document["id"],
         "x-pixelpar-provider": metadata["provider"],
         "x-pixelpar-model": metadata["executed_model"],
+        "x-pixelpar-cost": money.decimal(row.cost_nanos or 0),
         "openai-processing-ms": str(round((time.monotonic() - started_s) * 1000)),
     }

@@ -168,13 +168,7 @@ def _prompt(asked: Mapping[str, Any]) -> str:
         raise parameters.wrong_type("prompt", prompt, "a string")
     if not prompt.strip():
         raise errors.InvalidRequest("'prompt' is empty; say what to draw.", param="prompt")
-    if len(prompt) > PROMPT_MAX_CHARS:
-        raise errors.InvalidRequest(
-            f"'prompt' has {len(prompt)} characters; at most {PROMPT_MAX_CHARS} are allowed.",
-            param="prompt",
-            code="string_above_max_length",
-        )
-    return prompt
+    return parameters.text(asked, "prompt", max_chars=PROMPT_MAX_CHARS) or prompt
 
 
 def _model(asked: Mapping[str, Any], default: str) -> str:

@@ -123,7 +123,11 @@ def text(asked: Asked, name: str, *, max_chars: int) -> str | None:
     if not isinstance(value, str):
         raise wrong_type(name, value, "a string")
     if len(value) > max_chars:
-        raise errors.InvalidRequest(f"'{name}' may have {max_chars} characters.", param=name)
+        raise errors.InvalidRequest(
+            f"'{name}' has {len(value)} characters; at most {max_chars} are allowed.",
+            param=name,
+            code="string_above_max_length",
+        )
     return value
 
 
@@ -160,7 +164,7 @@ def metadata(asked: Asked) -> Mapping[str, str]:
     if value is None:
         return {}
     rule = (
-        f"'metadata' must be an object of at most {METADATA_MAX_KEYS} strings, keys up to {METADATA_KEY_MAX_CHARS} "
+        f"'metadata' must be an object of at most {METADATA_MAX_KEYS} strings, keys of 1 to {METADATA_KEY_MAX_CHARS} "
         f"and values up to {METADATA_VALUE_MAX_CHARS} characters."
     )
     if not isinstance(value, dict):
@@ -168,7 +172,8 @@ def metadata(asked: Asked) -> Mapping[str, str]:
     if len(value) > METADATA_MAX_KEYS:
         raise errors.InvalidRequest(rule, param="metadata")
     for key, inner in value.items():
-        if not isinstance(inner, str) or len(key) > METADATA_KEY_MAX_CHARS or len(inner) > METADATA_VALUE_MAX_CHARS:
+        fits = isinstance(inner, str) and len(inner) <= METADATA_VALUE_MAX_CHARS
+        if not fits or not 0 < len(key) <= METADATA_KEY_MAX_CHARS:
             raise errors.InvalidRequest(rule, param="metadata")
     return value
 

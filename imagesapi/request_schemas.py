@@ -46,7 +46,7 @@ _PARAMETERS: dict[str, Json] = {
         "type": "object",
         "description": "Strings of your own: kept with the request, never sent on.",
         "maxProperties": parameters.METADATA_MAX_KEYS,
-        "propertyNames": {"maxLength": parameters.METADATA_KEY_MAX_CHARS},
+        "propertyNames": {"minLength": 1, "maxLength": parameters.METADATA_KEY_MAX_CHARS},
         "additionalProperties": text(maxLength=parameters.METADATA_VALUE_MAX_CHARS),
     },
     "max_cost": _MAX_COST,

@@ -258,6 +258,10 @@ def _put(fields: dict[str, Any], part: multipart.Part) -> None:
     match = _NESTED_NAME.fullmatch(part.name)
     if match is None:
         raise errors.InvalidRequest(f"There is no parameter {part.name[:80]!r}.", param=part.name[:80])
+    if part.is_file and match[1] in ("mask", "markup"):
+        raise errors.InvalidRequest(
+            f"'{match[1]}' is one file: send it as {match[1]!r}, not as {part.name[:80]!r}.", param=match[1]
+        )
     if part.is_file:
         raise errors.InvalidRequest(
             f"'{match[1]}' is a text, and a file was sent. Files are image, mask and markup.", param=match[1]

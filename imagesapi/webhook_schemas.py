@@ -67,7 +67,11 @@ _REST = {
     "description": or_null(text(maxLength=webhooks.DESCRIPTION_MAX_CHARS)),
     "enabled": or_null(boolean()),
 }
-_SETTING = (*openapi.JSON_BODY, *Fault.of(errors.UnsupportedMediaType))
+_SETTING = (
+    *openapi.JSON_BODY,
+    *Fault.of(errors.InvalidRequest, "string_above_max_length"),
+    *Fault.of(errors.UnsupportedMediaType),
+)
 
 openapi.describe(
     webhook_api.Webhooks,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import path
 from drf_spectacular.validation import validate_schema
@@ -54,6 +57,11 @@ def test_it_names_exactly_what_is_missing() -> None:
 
 def test_the_snapshot_is_what_is_served() -> None:
     assert SNAPSHOT.read_bytes() == openapi.pretty(), "run `make schema` and look at what changed"
+
+
+def test_it_says_where_it_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"openapi\.json cannot be written: No such file or directory"):
+        call_command("write_openapi", tmp_path / "missing" / "openapi.json")
     assert SNAPSHOT.stat().st_size < 400_000
 
 

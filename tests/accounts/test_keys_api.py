@@ -81,13 +81,15 @@ def test_a_name_is_enough(manager: IssuedKey) -> None:
         ({"name": "x", "limits": []}, "invalid_type", "limits"),
         ({"name": "x", "limits": {"rpm": 5}}, "unknown_parameter", "limits"),
         ({"name": "x", "limits": {"concurrent": 0}}, "invalid_value", "limits.concurrent"),
-        ({"name": "x", "limits": {"concurrent": True}}, "invalid_value", "limits.concurrent"),
+        ({"name": "x", "limits": {"concurrent": True}}, "invalid_type", "limits.concurrent"),
         ({"name": "x", "limits": {"requests_per_minute": 1_000_001}}, "invalid_value", "limits.requests_per_minute"),
         ({"name": "x", "limits": {"requests_per_minute": 1.5}}, "invalid_value", "limits.requests_per_minute"),
+        ({"name": "x", "limits": {"requests_per_minute": 10**20}}, "invalid_value", "limits.requests_per_minute"),
         ({"name": "x", "limits": {"spend_day_usd": "-1"}}, "invalid_value", "limits.spend_day_usd"),
         ({"name": "x", "limits": {"spend_day_usd": 1e99}}, "invalid_value", "limits.spend_day_usd"),
         ({"name": "x", "limits": {"spend_day_usd": "0.0000000001"}}, "invalid_value", "limits.spend_day_usd"),
-        ({"name": "x", "expires_at": "tomorrow"}, "invalid_value", "expires_at"),
+        ({"name": "x", "limits": {"spend_day_usd": [25]}}, "invalid_type", "limits.spend_day_usd"),
+        ({"name": "x", "expires_at": "tomorrow"}, "invalid_type", "expires_at"),
         ({"name": "x", "expires_at": 5}, "invalid_value", "expires_at"),
         ({"name": "x", "expires_at": 10**20}, "invalid_value", "expires_at"),
     ],
@@ -176,6 +178,10 @@ def test_it_ends_a_key_at_once_and_its_own_too(manager: IssuedKey, api_key: Issu
             {"id": api_key.row.public_id, "object": "key", "deleted": True},
         )
     assert ask(manager, "get", path).json()["status"] == "revoked"
+    # What was ended stays as it was when it ended.
+    for change in ({"name": "another"}, {"limits": {"concurrent": 1}}, {"scopes": ["usage"]}):
+        assert_refused(ask(manager, "patch", path, change), 400, "invalid_value", says="revoked")
+    assert ask(manager, "get", path).json()["name"] == api_key.row.name
     assert_refused(ask(api_key, "get", "/v1/balance"), 401, "invalid_api_key")
     assert ask(manager, "delete", f"/v1/keys/{manager.row.public_id}").status_code == 200
     assert_refused(ask(manager, "get"), 401, "invalid_api_key")

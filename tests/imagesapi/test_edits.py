@@ -165,6 +165,7 @@ BROKEN: list[tuple[str, Parts, int, str, str | None]] = [
     ),
     ("a prompt twice", [*FIELDS, ("prompt", None, b"b"), ("image", "x", picture())], 400, "invalid_value", "prompt"),
     ("a prompt as a file", [("prompt", "p.txt", b"b"), ("image", "x", picture())], 400, "invalid_value", "prompt"),
+    ("a list of masks", [*FIELDS, ("image", "x", picture()), ("mask[]", "m", mask())], 400, "invalid_value", "mask"),
     ("n in words", [*FIELDS, ("n", None, b"two"), ("image", "x", picture())], 400, "invalid_type", "n"),
     (
         "a stream of a GIF",

@@ -66,6 +66,9 @@ def test_it_replays_the_same_bytes_for_the_same_key(program: Program, providers:
     assert first.headers.get("Idempotency-Replayed") is None
     assert second.headers["Idempotency-Replayed"] == "true"
     assert second.headers["x-request-id"] == first.json()["id"]
+    told = {name for name in first.headers if name.lower().startswith("x-pixelpar-")}
+    assert {"x-pixelpar-cost", "x-pixelpar-provider", "x-pixelpar-model"} <= {name.lower() for name in told}
+    assert {name: second.headers[name] for name in told} == {name: first.headers[name] for name in told}
     assert (providers.calls, charges()) == (1, 1)
 
 

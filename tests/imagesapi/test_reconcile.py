@@ -217,7 +217,7 @@ def test_it_says_what_it_found_to_the_nano(funded: list[Organization]) -> None:
     tell(COST - 10)
     said = reconcile("--provider", "openai", "--from", "2026-09-01", "--to", "2026-09-30")
     assert "1 days on bills, 1 movements booked" in said
-    assert "bill and price list disagree by $-0.00000001 (billed $0.00999999, charged $0.01 for 1 calls)" in said
+    assert "bill and price list disagree by -$0.00000001 (billed $0.00999999, charged $0.01 for 1 calls)" in said
     assert said.endswith("unexplained: $0.00\n")
     assert "bill and price list disagree" in reconcile("--last")
     assert Reconciliation.objects.count() == 1

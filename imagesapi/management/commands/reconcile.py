@@ -61,10 +61,16 @@ class Command(BaseCommand):
         for row in findings:
             self.stdout.write(
                 f"{row['day']} {row['provider']} {row['model'] or '(nothing offered here)'}: {_SAID[row['what']]} "
-                f"${row['amount']} (billed ${row['billed']}, charged ${row['charged']} for {row['calls']} calls)"
+                f"{_dollars(row['amount'])} (billed {_dollars(row['billed'])}, charged {_dollars(row['charged'])} "
+                f"for {row['calls']} calls)"
             )
 
     def _end(self, unexplained_nanos: int) -> None:
-        self.stdout.write(f"unexplained: ${money.decimal(unexplained_nanos)}")
+        self.stdout.write(f"unexplained: {_dollars(money.decimal(unexplained_nanos))}")
         if unexplained_nanos:
             sys.exit(1)
+
+
+def _dollars(amount: str) -> str:
+    """A decimal amount as people write it, the sign before the currency."""
+    return f"-${amount[1:]}" if amount.startswith("-") else f"${amount}"

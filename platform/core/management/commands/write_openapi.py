@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core import openapi
 
@@ -19,5 +19,8 @@ class Command(BaseCommand):
         parser.add_argument("path", nargs="?", type=Path, default=settings.ROOT / "docs" / "openapi.json")
 
     def handle(self, *arguments: Any, path: Path, **options: Any) -> None:
-        path.write_bytes(openapi.pretty())
+        try:
+            path.write_bytes(openapi.pretty())
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
         self.stdout.write(f"{path}: {path.stat().st_size} bytes")
