@@ -154,3 +154,26 @@ def test_it_refuses_other_methods(client: Client, db: None) -> None:
 )
 def test_it_writes_exact_dollars(amount_nanos: int | None, text: str) -> None:
     assert dollars(amount_nanos) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "tab"),
+    [
+        ("/app", "Overview"),
+        ("/app/requests/{request}/receipt", "Overview"),
+        ("/app/keys", "API keys"),
+        ("/app/billing", "Billing"),
+        ("/app/billing/transactions", "Billing"),
+        ("/app/billing/statements", "Billing"),
+        ("/app/billing/statement", "Billing"),
+        ("/app/billing/close", "Billing"),
+        ("/app/billing/budgets", "Budgets"),
+    ],
+)
+def test_it_marks_the_tab_that_a_page_belongs_to(
+    alice: User, organization: Organization, address: str, tab: str
+) -> None:
+    request = ids.public("req", _generation(organization).pk)
+    answer = sign_in(alice).get(address.format(request=request))
+    assert answer.status_code == 200
+    assert re.findall(r'aria-current="page">([\w ]+)</a>', answer.content.decode()) == [tab]
