@@ -209,6 +209,7 @@ def test_it_runs_from_nothing_again_and_side_by_side(home: Path, copies: list[Co
 
     # What ends one leaves the other as it was.
     again.interrupt()
+    assert again.processes() == set()
     assert second.available(key) == round(spent + 25, 9)
 
 
