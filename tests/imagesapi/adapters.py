@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from imagesapi.providers.base import Call
+from imagesapi.providers.base import Call, ProviderError, TimedOut
 from imagesapi.values import Capabilities, Connection, Fitted, InputImage, Offer, Partial
 from tests.fakes import misbehaviour
 from tests.fakes.providers import GEMINI_KEY, REPLICATE_TOKEN, ProviderFake
@@ -27,6 +27,15 @@ CUT_SHORT = (
     misbehaviour.drop_in_body(reset=True),
     misbehaviour.bill_and_drop(),
 )
+
+
+def assert_left_unknown(fail: Callable[[], ProviderError]) -> None:
+    """What fails within 0.4 s because no whole answer came: told soon after, maybe billed, and nobody else is asked."""
+    begun_s = time.monotonic()
+    error = fail()
+    assert isinstance(error, TimedOut)
+    assert error.possibly_billed and not error.may_fail_over
+    assert time.monotonic() - begun_s < 0.9
 
 
 def settings_of(fake: ProviderFake, **changed: str) -> dict[str, str]:
