@@ -154,7 +154,10 @@ def test_when_the_server_ends_the_connection_everybody_in_it_is_told_and_nothing
         line.execute("SELECT pg_advisory_lock(2)")
         line.execute("SELECT pg_advisory_unlock(1)")
         _wait_until(lambda: 0 in writers.came_of and _waiting_for_locks(line) == 1)
-        line.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        line.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         line.execute("SELECT pg_advisory_lock(1)")
 
     writers.behind_a_lock((1, 1), (2, 2), (4, 2), meanwhile=end_the_second)
