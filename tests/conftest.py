@@ -35,7 +35,7 @@ if hasattr(os, "SCHED_BATCH"):
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 # Each run tries other examples; `make prove` tries them by the hundred.
-hypothesis.settings.register_profile("suite", max_examples=25)
+hypothesis.settings.register_profile("suite", max_examples=15)
 hypothesis.settings.register_profile("full", max_examples=400)
 hypothesis.settings.load_profile("suite")
 READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
@@ -155,10 +155,10 @@ def _arranged(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
             heads[-1].append(item)
         else:
             rest.append(item)
-    size = len(items) // len(heads)
     found: list[pytest.Item] = []
-    for head, waits in zip(heads, waiting, strict=True):
-        more = len(rest) if head is heads[-1] else max(0, size - len(head) - len(waits))
+    for number, (head, waits) in enumerate(zip(heads, waiting, strict=True)):
+        size = (len(items) - len(found)) // (len(heads) - number)  # to the item: as the tests are handed out
+        more = max(0, size - len(head) - len(waits))
         waits.sort(key=lambda item: WAITING.index(item.path.name))
         found += head + _in_turns(waits, rest[:more])
         rest = rest[more:]

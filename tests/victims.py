@@ -248,10 +248,10 @@ def main() -> None:
     from django.urls import get_resolver
 
     from core import sql
-    from imagesapi import catalog, providers
+    from imagesapi import catalog, jobs, providers, recovery  # noqa: F401
 
     # What is loaded here, no child loads.
-    _client()
+    _create({"headers": {}, "body": {}})
     _ = get_resolver().url_patterns
     for module in pkgutil.iter_modules(providers.__path__):
         importlib.import_module(f"{providers.__name__}.{module.name}")
