@@ -88,6 +88,16 @@ def _build_template(server: psycopg.Connection[tuple[Any, ...]], name: str) -> N
     server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(name)))
 
 
+def _drop_left_over(server: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Databases of test processes that were killed: each is named by the connection that its process keeps open."""
+    names = [str(name) for (name,) in server.execute("SELECT datname FROM pg_database")]
+    alive = {str(pid) for (pid,) in server.execute("SELECT pid FROM pg_stat_activity")}
+    for name in names:
+        found = re.fullmatch(r"test_[a-z0-9]+_(\d+)", name)
+        if found and found[1] not in alive:
+            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureRequest) -> Iterator[None]:
     """One database for each test process, copied from the template."""
@@ -99,6 +109,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
         with open(lock_path, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _build_template(server, template)
+            _drop_left_over(server)
             (token,) = server.execute("SELECT pg_backend_pid()").fetchone() or (0,)
             name = f"test_{worker}_{token}"
             server.execute(
