@@ -161,14 +161,12 @@ def _common(asked: dict[str, Any], context: Context, endpoint: str) -> dict[str,
 
 
 def _prompt(asked: Mapping[str, Any]) -> str:
-    prompt = asked.get("prompt")
+    prompt = parameters.text(asked, "prompt", max_chars=PROMPT_MAX_CHARS)
     if prompt is None:
         raise errors.MissingParameter("'prompt' is required: a text that says what to draw.", param="prompt")
-    if not isinstance(prompt, str):
-        raise parameters.wrong_type("prompt", prompt, "a string")
     if not prompt.strip():
         raise errors.InvalidRequest("'prompt' is empty; say what to draw.", param="prompt")
-    return parameters.text(asked, "prompt", max_chars=PROMPT_MAX_CHARS) or prompt
+    return prompt
 
 
 def _model(asked: Mapping[str, Any], default: str) -> str:
