@@ -56,6 +56,13 @@ def test_a_cell_says_yes_exactly_where_a_test_shows_it() -> None:
     assert shown() - claimed == set(), "shown, and the table does not say so"
 
 
+def test_the_suite_leaves_out_no_client_and_of_the_oldest_and_newest_nothing() -> None:
+    everything = shown()
+    assert {client for _, client in matrix.SHOWN_BY_THE_SUITE} == set(matrix.CLIENTS)
+    assert {cell for cell in everything if cell[1] not in matrix.BETWEEN} <= matrix.SHOWN_BY_THE_SUITE
+    assert everything - matrix.SHOWN_BY_THE_SUITE  # or `make prove` has nothing to add
+
+
 def test_every_other_cell_has_its_reason() -> None:
     reasons = dict(_REASON.findall(TEXT))
     given = {cell for cell in cells().values() if cell != "yes"}

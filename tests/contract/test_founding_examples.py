@@ -151,14 +151,20 @@ def pad(customer: Customer, tmp_path: Path, pictures: Pictures) -> Any:
     pad.clear()
 
 
-def pasted(pad: Pad, example: Example, kind: str, paste: Paste) -> str:
-    beside = installed.node_folder() if kind == "mjs" else None
-    return paste(pad.write(f"{example.name}.{kind}", beside=beside), pad.folder)
+Pasted = Callable[..., str]
 
 
-def running(process: Callable[[str], Process], kind: str, paste: Paste) -> Paste:
-    """The same in a program that is there already, for the languages that take long to start."""
-    return paste if kind == "sh" else process("python 3" if kind == "py" else "node").paste
+@pytest.fixture
+def pasted(pad: Pad, process: Callable[[str], Process]) -> Pasted:
+    """What an example prints, of a program that starts; `running` takes one that is there where starting takes long."""
+
+    def pasted(example: Example, kind: str, paste: Paste, *, running: bool) -> str:
+        if running and kind != "sh":
+            paste = process("python 3" if kind == "py" else "node").paste
+        beside = installed.node_folder() if kind == "mjs" else None
+        return paste(pad.write(f"{example.name}.{kind}", beside=beside), pad.folder)
+
+    return pasted
 
 
 def assert_shows_a_picture(url: str) -> None:
@@ -193,18 +199,10 @@ def assert_told(customer: Customer, found: dict[str, Any], told: Told) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize(("kind", "paste"), PASTES)
 def test_openai_answers_at_the_cost_of_its_tokens(
-    customer: Customer,
-    fake: ProviderFake,
-    pad: Pad,
-    process: Callable[[str], Process],
-    *,
-    example: Example,
-    kind: str,
-    paste: Paste,
+    customer: Customer, fake: ProviderFake, pasted: Pasted, example: Example, kind: str, paste: Paste
 ) -> None:
-    if example is EDIT:  # one example of each language is run as whoever pastes it does, by a program that starts
-        paste = running(process, kind, paste)
-    assert_shows_a_picture(pasted(pad, example, kind, paste))
+    # One example of each language is run as whoever pastes it does.
+    assert_shows_a_picture(pasted(example, kind, paste, running=example is EDIT))
     found = the_request(customer, example)
     assert [(one["provider"], one["status"]) for one in found["attempts"]] == [("openai", "succeeded")]
     assert found["adjustments"] == []
@@ -215,19 +213,11 @@ def test_openai_answers_at_the_cost_of_its_tokens(
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize(("kind", "paste"), PASTES)
 def test_fal_answers_when_openai_fails_at_its_rounded_up_cent(
-    customer: Customer,
-    fake: ProviderFake,
-    pad: Pad,
-    process: Callable[[str], Process],
-    *,
-    example: Example,
-    kind: str,
-    paste: Paste,
+    customer: Customer, fake: ProviderFake, pasted: Pasted, example: Example, kind: str, paste: Paste
 ) -> None:
-    paste = running(process, kind, paste)  # who answers is our affair
     for route in ("openai", "edits"):
         fake.behave(misbehaviour.status(500), on=route)
-    assert_shows_a_picture(pasted(pad, example, kind, paste))
+    assert_shows_a_picture(pasted(example, kind, paste, running=True))  # who answers is our affair
     found = the_request(customer, example)
     assert [(one["provider"], one["status"]) for one in found["attempts"]] == [
         ("openai", "failed"),
