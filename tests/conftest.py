@@ -19,6 +19,7 @@ from django.db import connection
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from core import database
+from tests import arrangement
 
 pytest_plugins = [
     "tests.databases",
@@ -38,31 +39,6 @@ if hasattr(os, "SCHED_BATCH"):
 hypothesis.settings.register_profile("suite", max_examples=15)
 hypothesis.settings.register_profile("full", max_examples=400)
 hypothesis.settings.load_profile("suite")
-READ_SOURCES = ("test_docs.py", "test_image_links.py", "test_layout.py", "test_openapi.py", "test_style.py")
-# What mostly waits: for servers to start, leases to run out, providers that keep one waiting. The longest first.
-WAITING = (
-    "test_run.py",
-    "test_top_up_pages.py",
-    "test_exits.py",
-    "test_backpressure.py",
-    "test_spread.py",
-    "test_async.py",
-    "test_leases.py",
-    "test_rates.py",
-    "test_kills.py",
-    "test_fal_queue.py",
-    "test_replicate_adapter.py",
-    "test_replicate_trouble.py",
-    "test_stripe_trouble.py",
-    "test_http_streams.py",
-    "test_http_replies.py",
-    "test_http.py",
-    "test_http_connections.py",
-    "test_openai_streams.py",
-    "test_upstream_trouble.py",
-    "test_workshop.py",
-    "test_full_disk.py",
-)
 # Tests that need node, chromium or nginx run where those are installed; CI installs them, so there they must run.
 IN_CI = os.environ.get("CI") == "true"
 
@@ -117,7 +93,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)  # when it is known what is not asked for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what cannot run here, saying why; under CI=true nothing is deselected."""
-    items[:] = _arranged(items, int(getattr(config, "workerinput", {}).get("workercount", 1)))
+    items[:] = arrangement.arranged(items, int(getattr(config, "workerinput", {}).get("workercount", 1)))
     if IN_CI:
         return
     missing: dict[str, int] = {}
@@ -134,45 +110,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
         for name, count in missing.items():
             print(f"deselected {count} tests: {name} is not installed (they run under CI=true)", file=sys.stderr)
-
-
-def _arranged(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """What takes long, or shares something that takes long to make, first in the list of one process.
-
-    What mostly waits is spread over two of them, so that there is always one that computes. Each begins with an equal
-    part of all tests; at the end they take work from one another, from the back.
-    """
-    heads: list[list[pytest.Item]] = [[] for _ in range(max(2, processes))]
-    waiting: list[list[pytest.Item]] = [[] for _ in heads]
-    waiters = range(1, len(heads))[:2]
-    rest: list[pytest.Item] = []
-    for item in items:
-        if "session_server" in getattr(item, "fixturenames", ()):
-            heads[0].append(item)
-        elif item.path.name in WAITING:
-            waiting[waiters[WAITING.index(item.path.name) % len(waiters)]].append(item)
-        elif item.path.name in READ_SOURCES:
-            heads[-1].append(item)
-        else:
-            rest.append(item)
-    found: list[pytest.Item] = []
-    for number, (head, waits) in enumerate(zip(heads, waiting, strict=True)):
-        size = (len(items) - len(found)) // (len(heads) - number)  # to the item: as the tests are handed out
-        more = max(0, size - len(head) - len(waits))
-        waits.sort(key=lambda item: WAITING.index(item.path.name))
-        found += head + _in_turns(waits, rest[:more])
-        rest = rest[more:]
-    return found
-
-
-def _in_turns(*lists: list[pytest.Item]) -> list[pytest.Item]:
-    """Whole files of each, as evenly among one another as their numbers allow."""
-    placed: list[tuple[float, list[pytest.Item]]] = []
-    for items in lists:
-        files = [list(group) for _, group in itertools.groupby(items, key=lambda item: item.path)]
-        placed += [(number / len(files), group) for number, group in enumerate(files)]
-    placed.sort(key=lambda one: one[0])
-    return [item for _, group in placed for item in group]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,18 @@ def _build_template(server: psycopg.Connection[tuple[Any, ...]], name: str) -> N
     server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(name)))
 
 
-def _drop_left_over(server: psycopg.Connection[tuple[Any, ...]]) -> None:
+def left_over(names: Iterable[str], alive: Iterable[int]) -> list[str]:
     """Databases of test processes that were killed: each is named by the connection that its process keeps open."""
-    names = [str(name) for (name,) in server.execute("SELECT datname FROM pg_database")]
-    alive = {str(pid) for (pid,) in server.execute("SELECT pid FROM pg_stat_activity")}
-    for name in names:
-        found = re.fullmatch(r"test_[a-z0-9]+_(\d+)", name)
-        if found and found[1] not in alive:
-            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    pids = {str(pid) for pid in alive}
+    ours = (re.fullmatch(r"test_(?:main|gw\d+)_(\d+)", name) for name in names)
+    return [found[0] for found in ours if found and found[1] not in pids]
+
+
+def _drop_left_over(server: psycopg.Connection[tuple[Any, ...]]) -> None:
+    names = [name for (name,) in server.execute("SELECT datname FROM pg_database")]
+    alive = [pid for (pid,) in server.execute("SELECT pid FROM pg_stat_activity")]
+    for name in left_over(names, alive):
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +113,8 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, request: pytest.FixtureR
         with open(lock_path, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _build_template(server, template)
-            _drop_left_over(server)
+            if settings.EMBEDDED_DATABASE is not None:  # on another server such a name may be somebody else's
+                _drop_left_over(server)
             (token,) = server.execute("SELECT pg_backend_pid()").fetchone() or (0,)
             name = f"test_{worker}_{token}"
             server.execute(

@@ -251,7 +251,7 @@ def main() -> None:
     from imagesapi import catalog, jobs, providers, recovery  # noqa: F401
 
     # What is loaded here, no child loads.
-    _create({"headers": {}, "body": {}})
+    _client()
     _ = get_resolver().url_patterns
     for module in pkgutil.iter_modules(providers.__path__):
         importlib.import_module(f"{providers.__name__}.{module.name}")
