@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from core import database
@@ -72,8 +73,7 @@ def _keep_static_files() -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is loaded by now stays: the garbage collector need not walk through it again and again."""
-    gc.collect()
+    """What is loaded by now stays: the garbage collector need not walk through it, not even once."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # as in the web processes
     gc.enable()
@@ -113,12 +113,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_tables() -> Iterator[None]:
+def _small_tables(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     from tests import databases
 
     yield
     if str(connection.settings_dict["NAME"]).startswith("test_"):
-        databases.forget_deleted()
+        with django_db_blocker.unblock():
+            databases.forget_deleted()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
@@ -40,6 +40,10 @@ DO $$ DECLARE name regclass; BEGIN
 END $$
 """
 _LARGE_BYTES = 512 * 1024
+_SIZES = """
+SELECT relname, pg_relation_size(oid) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+"""
 
 
 def _template_name() -> str:
@@ -187,21 +191,23 @@ def forget_deleted() -> None:
     Between two modules every table is empty. VACUUM would leave the planner with statistics, where tests read plans
     that must be right without any.
     """
-    with connect(str(connection.settings_dict["NAME"])) as owner:
-        found = _tables(owner)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_SIZES)
+        found = _written(cursor.fetchall())
         if max(found.values()) > _LARGE_BYTES:
             names = sql.SQL(", ").join(sql.Identifier("public", name) for name in found)
-            owner.execute("SET session_replication_role = replica")
-            owner.execute(sql.SQL("TRUNCATE {}").format(names))
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            cursor.execute(sql.SQL("TRUNCATE {}").format(names))
+    connection.close()
+
+
+def _written(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """The size in bytes of every table that tests write to."""
+    return {name: size_bytes for name, size_bytes in sizes if name not in _KEPT}
 
 
 def _tables(owner: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
-    """The size in bytes of every table that tests write to."""
-    found = owner.execute(
-        "SELECT relname, pg_relation_size(oid) FROM pg_class "
-        "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-    )
-    return {name: size_bytes for name, size_bytes in found if name not in _KEPT}
+    return _written(owner.execute(_SIZES))
 
 
 def _make_prover(owner: psycopg.Connection[tuple[Any, ...]]) -> None:
