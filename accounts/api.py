@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.authentication import ApiKeyAuthentication, HasApiKey
 from accounts.callers import Caller
+from core import query
 
 
 class _OnlyJson(BaseContentNegotiation):
@@ -39,6 +40,9 @@ class ApiView(APIView):
     billable: ClassVar[bool] = False
     # What a key must be allowed to do (accounts.scopes); None for what every key may.
     scope: ClassVar[str | None] = None
+    # Methods that judge the query themselves, with or without parameters of their own. Any other takes none, and says
+    # so: whoever misspells a parameter, or sends it to the wrong address, believes that something is set.
+    reads_query: ClassVar[Sequence[str]] = ()
     # What a browser asks before a call (OPTIONS) is answered in front of the views; they would say what they take.
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
     content_negotiation_class = _OnlyJson
@@ -57,6 +61,18 @@ class ApiView(APIView):
         response = super().dispatch(request, *args, **kwargs)
         self.__dict__.clear()
         return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Who asks, whether they may, and then that nothing stands in the address that nobody reads."""
+        super().initial(request, *args, **kwargs)
+        if request._request.META.get("QUERY_STRING") and self.refuses_query(str(request.method)):
+            query.check_known(request.query_params, (), takes=())
+
+    @classmethod
+    def refuses_query(cls, method: str) -> bool:
+        """Whether a method, of those that there are, takes no query parameters."""
+        name = "get" if method == "HEAD" else method.lower()
+        return hasattr(cls, name) and name not in cls.reads_query
 
     @staticmethod
     def caller(request: Request) -> Caller:

@@ -28,6 +28,7 @@ class Keys(ApiView):
     """GET lists the organization's keys, newest first; POST makes one and shows it this once."""
 
     scope: ClassVar[str | None] = scopes.KEYS
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         mine = _mine(self.caller(request))
@@ -42,8 +43,6 @@ class Keys(ApiView):
 
     @sensitive_variables("raw")
     def post(self, request: Request) -> HttpResponse:
-        if request.query_params:
-            raise errors.UnknownParameter("A key is made from the JSON body alone; send nothing in the address.")
         by = _maker(self.caller(request))
         asked = _asked(request, _CREATE)
         if "name" not in asked:

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from accounts import scopes
 from accounts.api import ApiView
 from billing import history, ledger
-from core import api, money, query
+from core import api, money
 
 
 class Balance(ApiView):
@@ -19,7 +19,6 @@ class Balance(ApiView):
     scope: ClassVar[str | None] = scopes.USAGE
 
     def get(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         found = ledger.balance(self.caller(request).organization_id)
         return api.render(
             {
@@ -36,6 +35,7 @@ class Transactions(ApiView):
     """GET /v1/transactions: the organization's journal, newest first."""
 
     scope: ClassVar[str | None] = scopes.USAGE
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         return api.render(

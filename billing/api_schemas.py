@@ -74,7 +74,6 @@ openapi.describe(
                 },
             )
         },
-        faults=openapi.QUERY,
     ),
 )
 openapi.describe(
@@ -166,7 +165,6 @@ openapi.describe(
                 "The organization's own, then its keys', then its members'.", _BUDGETS, example=_BUDGETS_SHOWN
             )
         },
-        faults=openapi.QUERY,
     ),
 )
 openapi.describe(
@@ -176,7 +174,7 @@ openapi.describe(
         "One key's budgets",
         "Budgets",
         {200: openapi.answer("The key's budgets.", _BUDGETS, example=_BUDGETS_SHOWN)},
-        faults=(*openapi.QUERY, *openapi.MISSING),
+        faults=openapi.MISSING,
         path=_KEY_PATH,
     ),
     put=Operation(

@@ -12,7 +12,7 @@ from accounts.api import ApiView
 from accounts.callers import Caller
 from accounts.models import KEY_ID_LENGTH, ApiKey
 from billing import budgets
-from core import api, errors, query
+from core import api, errors
 
 
 class Budgets(ApiView):
@@ -21,7 +21,6 @@ class Budgets(ApiView):
     scope: ClassVar[str | None] = scopes.KEYS
 
     def get(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         data = budgets.documents(self.caller(request).organization_id)
         return api.render({"object": "list", "data": data})
 
@@ -35,11 +34,9 @@ class KeyBudgets(ApiView):
     scope: ClassVar[str | None] = scopes.KEYS
 
     def get(self, request: Request, word: str) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         return api.render(_document(_find(self.caller(request), word)))
 
     def put(self, request: Request, word: str) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         caller = self.caller(request)
         key = _find(caller, word)
         maker = ApiKey.objects.get(pk=caller.key_id)

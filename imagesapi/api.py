@@ -29,6 +29,8 @@ class _Create(ApiView):
     billable: ClassVar[bool] = True
     scope: ClassVar[str | None] = scopes.IMAGES
     authentication_classes = (SpendingKeyAuthentication,)
+    # Besides `dryRun` it reads past what stands there, as OpenAI does: other gateways' clients send `api-version`.
+    reads_query = ("post",)
 
     @abc.abstractmethod
     def asked(self, request: Request) -> ImageRequest:
@@ -123,7 +125,9 @@ def _is_dry_run(asked: QueryDict) -> bool:
 
 
 class Models(ApiView):
-    """GET models."""
+    """GET models. What stands in the address besides is read past, as at OpenAI."""
+
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         snapshot = catalog.snapshot(self.caller(request).catalogue_version)
@@ -132,6 +136,8 @@ class Models(ApiView):
 
 class ModelDetail(ApiView):
     """GET models/{id}; the id may hold slashes, raw or as %2F."""
+
+    reads_query = ("get",)
 
     def get(self, request: Request, name: str) -> HttpResponse:
         snapshot = catalog.snapshot(self.caller(request).catalogue_version)
@@ -146,6 +152,7 @@ class ImageContent(ApiView):
 
     permission_classes = ()
     scope: ClassVar[str | None] = scopes.REQUESTS
+    reads_query = ("get",)
 
     def perform_authentication(self, request: Request) -> None:
         if not links.looks_signed(request.query_params):

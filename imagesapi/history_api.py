@@ -17,6 +17,7 @@ class Requests(ApiView):
     """GET /v1/requests: this organization's requests, newest first."""
 
     scope: ClassVar[str | None] = scopes.REQUESTS
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         return api.render(history_pages.page(self.caller(request), request.query_params, path=request.path))
@@ -48,6 +49,7 @@ class RequestPayloads(ApiView):
     """DELETE /v1/requests/{id}/payloads: erase what was sent and made; `?media=false` keeps the pictures."""
 
     scope: ClassVar[str | None] = scopes.REQUESTS
+    reads_query = ("delete",)
 
     def delete(self, request: Request, word: str) -> HttpResponse:
         media = purging.media_too(request.query_params)
@@ -70,6 +72,7 @@ class Usage(ApiView):
     """GET /v1/usage: what was used, by day, model, key or provider."""
 
     scope: ClassVar[str | None] = scopes.USAGE
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         return api.render(usage.report(self.caller(request), request.query_params))

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from accounts import scopes
 from accounts.api import ApiView
-from core import api, errors, ids, query
+from core import api, errors, ids
 from imagesapi import own_keys
 from imagesapi.models import OwnProviderKey
 
@@ -25,13 +25,11 @@ class ProviderKeys(ApiView):
     scope: ClassVar[str | None] = scopes.KEYS
 
     def get(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         found = OwnProviderKey.objects.filter(organization_id=self.caller(request).organization_id)
         rows = found.select_related("provider").order_by("provider__slug", "name")
         return api.render({"object": "list", "data": [item(row) for row in rows]})
 
     def put(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         wanted = _members(api.read_object(request._request))
         return api.render(item(own_keys.store(self.caller(request).organization_id, **wanted)))
 

@@ -51,7 +51,6 @@ openapi.describe(
         "Your own keys at providers",
         _TAG,
         {200: openapi.answer("All of them.", record(object=constant("list"), data=listed(_KEY)))},
-        faults=openapi.QUERY,
     ),
     put=Operation(
         "set_provider_key",

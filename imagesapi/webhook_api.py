@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from accounts import scopes
 from accounts.api import ApiView
 from accounts.callers import Caller
-from core import api, errors, ids, paging, query
+from core import api, errors, ids, paging
 from imagesapi import parameters, webhooks
 from imagesapi.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
@@ -25,13 +25,11 @@ class Webhooks(ApiView):
     scope: ClassVar[str | None] = scopes.WEBHOOKS
 
     def get(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         data = [_document(endpoint) for endpoint in webhooks.of(self.caller(request).organization_id)]
         return api.render({"object": "list", "data": data})
 
     @sensitive_variables("secret")
     def post(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         asked = _asked(request)
         if "url" not in asked:
             raise errors.MissingParameter("'url' is required: where events are posted to.", param="url")
@@ -74,6 +72,7 @@ class WebhookDeliveries(ApiView):
     """GET: what was sent to a webhook, newest first."""
 
     scope: ClassVar[str | None] = scopes.WEBHOOKS
+    reads_query = ("get",)
 
     def get(self, request: Request, word: str) -> HttpResponse:
         endpoint = _find(self.caller(request), word)

@@ -80,7 +80,6 @@ openapi.describe(
         "The organization's webhooks",
         _TAG,
         {200: openapi.answer("All of them, newest first.", record(object=constant("list"), data=listed(_WEBHOOK)))},
-        faults=openapi.QUERY,
     ),
     post=Operation(
         "create_webhook",

@@ -38,8 +38,12 @@ class Route:
     scope: str | None = None
     # Whether a body with a field that it does not know is refused rather than read without it.
     strict: bool = False
-    # The same of the query string.
-    strict_query: bool = False
+    # The same of the query string; where nothing is said, every route of the API does.
+    strict_query: bool | None = None
+
+    @property
+    def refuses_query(self) -> bool:
+        return self.kind == "api" if self.strict_query is None else self.strict_query
 
     @property
     def takes_ids(self) -> bool:
@@ -60,6 +64,7 @@ _GENERATIONS = Route(
     {"POST": frozenset()},
     body={"model": "mock-image", "prompt": "a red fox", "size": "16x16", "response_format": "url"},
     scope=scopes.IMAGES,
+    strict_query=False,
 )
 _PICTURE = {"images": [{"image_url": data_uri(picture())}]}
 _EDITS = replace(_GENERATIONS, body={**_GENERATIONS.body, **_PICTURE})
@@ -75,7 +80,6 @@ _KEYS = Route(
     lists="key",
     scope=scopes.KEYS,
     strict=True,
-    strict_query=True,
 )
 _KEY = Route(
     "api",
@@ -99,38 +103,34 @@ ROUTES: dict[str, Route] = {
     "variations_v1": _VARIATIONS,
     "image_content_op": _CONTENT,
     "image_content_v1": _CONTENT,
-    "models_op": _api(),
-    "models_v1": _api(),
-    "model_op": _api(path_ids={"name": "model"}),
-    "model_v1": _api(path_ids={"name": "model"}),
+    "models_op": _api(strict_query=False),
+    "models_v1": _api(strict_query=False),
+    "model_op": _api(path_ids={"name": "model"}, strict_query=False),
+    "model_v1": _api(path_ids={"name": "model"}, strict_query=False),
     "image_op": _IMAGE,
     "image_v1": _IMAGE,
     "requests": _api(
         query_ids={"starting_after": "request", "ending_before": "request", "key_id": "key"},
         lists="request",
         scope=scopes.REQUESTS,
-        strict_query=True,
     ),
     "request_receipt": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
-    "request_payloads": Route(
-        "api", {"DELETE": frozenset()}, path_ids={"word": "request"}, scope=scopes.REQUESTS, strict_query=True
-    ),
-    "usage": _api(scope=scopes.USAGE, strict_query=True),
+    "request_payloads": Route("api", {"DELETE": frozenset()}, path_ids={"word": "request"}, scope=scopes.REQUESTS),
+    "usage": _api(scope=scopes.USAGE),
     "transactions": _api(
         query_ids={"starting_after": "transaction", "ending_before": "transaction"},
         lists="transaction",
         scope=scopes.USAGE,
-        strict_query=True,
     ),
     "request": _api(path_ids={"word": "request"}, scope=scopes.REQUESTS),
-    "statements": _api(lists="balance", scope=scopes.USAGE, strict_query=True),
-    "statement": _api(scope=scopes.USAGE, strict_query=True),
-    "export-transactions": _api(lists="transaction", scope=scopes.USAGE, strict_query=True),
-    "export-requests": _api(lists="request", scope=scopes.USAGE, strict_query=True),
-    "export-focus": _api(scope=scopes.USAGE, strict_query=True),
-    "export-statement": _api(lists="balance", scope=scopes.USAGE, strict_query=True),
-    "balance": _api(lists="balance", scope=scopes.USAGE, strict_query=True),
-    "budgets": _api(lists="budget", scope=scopes.KEYS, strict_query=True),
+    "statements": _api(lists="balance", scope=scopes.USAGE),
+    "statement": _api(scope=scopes.USAGE),
+    "export-transactions": _api(lists="transaction", scope=scopes.USAGE),
+    "export-requests": _api(lists="request", scope=scopes.USAGE),
+    "export-focus": _api(scope=scopes.USAGE),
+    "export-statement": _api(lists="balance", scope=scopes.USAGE),
+    "balance": _api(lists="balance", scope=scopes.USAGE),
+    "budgets": _api(lists="budget", scope=scopes.KEYS),
     "key-budgets": Route(
         "api",
         {"GET": frozenset(), "PUT": frozenset()},
@@ -138,7 +138,6 @@ ROUTES: dict[str, Route] = {
         body={"spend_month_usd": "12.34"},
         scope=scopes.KEYS,
         strict=True,
-        strict_query=True,
     ),
     "budgets:page": Route("page", {"GET": EVERYONE}, lists="budget"),
     "budgets:organization": Route("page", {"POST": PAYERS}, body={"spend_day_usd": "5.00"}),
@@ -153,7 +152,6 @@ ROUTES: dict[str, Route] = {
         lists="provider_key",
         scope=scopes.KEYS,
         strict=True,
-        strict_query=True,
     ),
     "provider-key": Route("api", {"DELETE": frozenset()}, path_ids={"word": "provider_key"}, scope=scopes.KEYS),
     "keys": _KEYS,
@@ -165,7 +163,6 @@ ROUTES: dict[str, Route] = {
         lists="webhook",
         scope=scopes.WEBHOOKS,
         strict=True,
-        strict_query=True,
     ),
     "webhook": Route(
         "api",
@@ -175,7 +172,7 @@ ROUTES: dict[str, Route] = {
         **_WEBHOOK,
     ),
     "webhook_secret": Route("api", {"POST": frozenset()}, **_WEBHOOK),
-    "webhook_deliveries": _api(strict_query=True, **_WEBHOOK),
+    "webhook_deliveries": _api(**_WEBHOOK),
     "webhook_replay": Route(
         "api",
         {"POST": frozenset()},

@@ -218,7 +218,7 @@ def test_it_takes_no_id_from_anywhere_else(world: World, name: str) -> None:
                     reply = ask(asker, name, method, mine, **{where: more}, echoes=tuple(map(str, more.values())))
                     assert method != "DELETE" or tenancy_rows.digest(alice.organization) == before
                 refuses = route.strict and where == "body" and method in ("POST", "PUT", "PATCH")
-                refuses = (refuses or (route.strict_query and where == "query")) and plain.status < 300
+                refuses = (refuses or (route.refuses_query and where == "query")) and plain.status < 300
                 assert reply.status == (400 if refuses else plain.status), (who, method, where, reply)
                 assert _leaks(reply, alice) == [], (who, method, where)
     assert tenancy_rows.digest(alice.organization) == before

@@ -21,7 +21,6 @@ class Statements(ApiView):
     scope: ClassVar[str | None] = scopes.USAGE
 
     def get(self, request: Request) -> HttpResponse:
-        query.check_known(request.query_params, (), takes=())
         months = statements.months(self.caller(request).organization_id)
         return api.render({"object": "list", "data": [month.summary() for month in months]})
 
@@ -30,6 +29,7 @@ class Statement(ApiView):
     """GET /v1/statement?month=2026-10: one month with its lines."""
 
     scope: ClassVar[str | None] = scopes.USAGE
+    reads_query = ("get",)
 
     def get(self, request: Request) -> HttpResponse:
         query.check_known(request.query_params, ("month",), takes=("month",))
@@ -41,6 +41,7 @@ class _Export(ApiView):
     """GET /v1/exports/{kind}: CSV, written while it is read."""
 
     scope: ClassVar[str | None] = scopes.USAGE
+    reads_query = ("get",)
     kind: ClassVar[str]
 
     def get(self, request: Request) -> HttpResponseBase:

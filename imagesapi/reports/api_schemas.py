@@ -88,7 +88,6 @@ openapi.describe(
                 example={"object": "list", "data": [_SUMMARY_SHOWN]},
             )
         },
-        faults=openapi.QUERY,
     ),
 )
 openapi.describe(

@@ -171,7 +171,7 @@ class AutoSchema(SpectacularSchema):
         operation = described(type(self.view), method)
         if operation is None:
             raise Undescribed(complaint(path, method, type(self.view)))
-        found = _Writer(registry).operation(operation, self.view, path)
+        found = _Writer(registry).operation(operation, self.view, method, path)
         return {name: value for name, value in found.items() if value not in (None, [], "")}
 
 
@@ -263,7 +263,7 @@ class _Writer:
         self._registry = registry
         self._known: set[str] = set()
 
-    def operation(self, operation: Operation, view: APIView, path: str) -> Json:
+    def operation(self, operation: Operation, view: APIView, method: str, path: str) -> Json:
         prefix = "openai_" if path.startswith("/openai/") else ""
         faults = operation.faults + ANYWHERE
         scope = getattr(view, "scope", None)
@@ -271,6 +271,8 @@ class _Writer:
             faults += Fault.of(errors.InvalidApiKey) + Fault.of(errors.PermissionDenied, "organization_suspended")
         if scope is not None:
             faults += Fault.of(errors.PermissionDenied, "insufficient_scope")
+        if view.refuses_query(method):  # type: ignore[attr-defined]
+            faults += Fault.of(errors.UnknownParameter)
         self._put(KEY, "securitySchemes", _credentials[KEY])
         key: list[Json] = [{KEY: [scope] if scope else []}]
         return {
