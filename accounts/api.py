@@ -72,7 +72,7 @@ class ApiView(APIView):
     def refuses_query(cls, method: str) -> bool:
         """Whether a method, of those that there are, takes no query parameters."""
         name = "get" if method == "HEAD" else method.lower()
-        return hasattr(cls, name) and name not in cls.reads_query
+        return name in cls.http_method_names and hasattr(cls, name) and name not in cls.reads_query
 
     @staticmethod
     def caller(request: Request) -> Caller:

@@ -198,8 +198,8 @@ PARAMETERS = (
     ),
     Parameter(
         "Prefer",
-        text(pattern="^[ -~]*$"),
-        "`respond-async`: accepted with 202 and done by a worker.",
+        text(pattern=r"^[\t -~\x80-\xff]*$"),  # all that HTTP lets a header hold
+        "`respond-async`: accepted with 202 and done by a worker. Other preferences are passed over (RFC 7240).",
         where="header",
         example="respond-async",
     ),

@@ -1,12 +1,15 @@
-"""Query parameters that nobody reads: our own routes refuse them, OpenAI's read past them as OpenAI does."""
+"""What nobody reads: in the query our own routes refuse it, OpenAI's read past it as OpenAI does; and in `Prefer`."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from django.test import Client
 
 from accounts import scopes
 from accounts.models import Organization
+from imagesapi import request_schemas
 from tests import people
 from tests.envelope import assert_refused
 from tests.imagesapi.conftest import Caller
@@ -51,7 +54,9 @@ def test_who_asks_comes_first(client: Client) -> None:
 
 
 def test_a_method_that_is_not_there_stays_that(caller: Caller) -> None:
-    assert_refused(caller.client.put("/v1/balance?expand=held"), 405, "method_not_allowed", says="GET")
+    for method in ("PUT", "OPTIONS"):
+        answer = caller.client.generic(method, "/v1/balance?expand=held")
+        assert_refused(answer, 405, "method_not_allowed", says="GET")
 
 
 @pytest.mark.parametrize("path", ["/openai/v1/models", "/openai/v1/models/mock-image", "/v1/models"])
@@ -63,3 +68,13 @@ def test_a_creating_route_reads_past_what_other_gateways_send(caller: Caller) ->
     path = "/openai/v1/images/generations?api-version=2025-04-01-preview"
     answer = caller.send({"model": "mock-image", "prompt": "a red fox", "size": "16x16"}, path=path)
     assert answer.status_code == 200, answer.content
+
+
+@pytest.mark.parametrize("value", ["", "wait=5, handling=lenient", "0L\t&DH761", "gr\u00fcn", "respond-later"])
+def test_it_passes_over_other_preferences(caller: Caller, value: str) -> None:
+    """RFC 7240: whoever does not know a preference ignores it; and the document allows what is taken."""
+    [prefer] = [parameter for parameter in request_schemas.PARAMETERS if parameter.name == "Prefer"]
+    assert re.search(prefer.schema["pattern"], value)
+    answer = caller.send({"model": "mock-image", "prompt": "a red fox", "size": "16x16"}, headers={"Prefer": value})
+    assert answer.status_code == 200, answer.content
+    assert "Preference-Applied" not in answer.headers
