@@ -52,16 +52,31 @@ def the_child() -> int:
     return pid
 
 
+def state_of(pid: int) -> str:
+    """The system's letter for what a process does, Z when it ended and nobody has asked how; "" where none tells."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # it ended just now, or this system has no such files
+        return ""
+
+
 def has_ended(pid: int) -> bool:
     """Also when nobody has asked yet how it ended."""
     try:
         os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return True
-    except FileNotFoundError:  # it ended just now, or this system has no such files
-        return False
-    return state == "Z"
+    return state_of(pid) == "Z"
+
+
+def stop(pid: int) -> None:
+    """Until it is continued it does nothing, as one that hangs; it is told so, and stands still a moment later."""
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(200):
+        if state_of(pid) in ("T", ""):
+            return
+        time.sleep(0.005)
+    pytest.fail(f"process {pid} does not stop: {state_of(pid)}")
 
 
 def wait_until_gone(pid: int) -> None:
@@ -133,7 +148,7 @@ def test_a_child_that_is_killed_fails_one_job() -> None:
 def test_a_child_that_hangs_is_replaced_at_the_deadline() -> None:
     work()
     first, data = the_child(), large()
-    os.kill(first, signal.SIGSTOP)
+    stop(first)
     started = time.monotonic()
     with pytest.raises(workshop.Refused, match="more than 1 seconds"):
         work(data, limit_s=1)
@@ -219,15 +234,15 @@ def test_it_keeps_one_child_for_callers_in_turn(settings: Settings) -> None:
 def test_a_caller_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_UPLOAD_PATIENCE_S", 0.1)
     work()
-    os.kill(the_child(), signal.SIGSTOP)
+    stop(hanging := the_child())
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(work, limit_s=1)
         time.sleep(0.1)
         with pytest.raises(errors.Overloaded) as caught:
             pictures.prepare(SMALL, param="image")
         assert caught.value.retry_after_s
-        with pytest.raises(workshop.Refused):
-            busy.result(5)
+        meanwhile = workshop.children(), state_of(hanging)
+        assert isinstance(busy.exception(5), workshop.Refused), (hanging, meanwhile)
     assert work()
 
 
